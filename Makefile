@@ -1,0 +1,41 @@
+# `make run` and `make test` need python3 (3.11 or newer), git and make; everything else is set up here.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+
+.PHONY: run test check learn bench clean
+
+run: $(VENV)/.run
+	$(BIN)/rlrun algo=lstm_dqn env=cartpole
+
+test: $(VENV)/.dev
+	$(PYTEST) -m "not slow" -n 2
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(PYTEST) -m "not slow" -n 2
+
+learn: $(VENV)/.dev
+	$(PYTEST) -m slow
+
+bench: $(VENV)/.run
+	$(BIN)/python benchmarks/compare.py
+
+clean:
+	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+
+# Stamps: a set-up is skipped until what it depends on changes.
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[plots,render]'
+	@touch $@
+
+$(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[dev,plots,render]'
+	@touch $@ $(VENV)/.run

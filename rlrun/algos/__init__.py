@@ -1,0 +1,1 @@
+"""One file an algorithm, or a close family: its config and its mathematics."""

@@ -1,0 +1,124 @@
+"""Behaviour cloning: Pomerleau, "ALVINN: an autonomous land vehicle in a neural network" (1989).
+
+Supervised learning of the logged actions: the network maximises their likelihood, under a
+categorical distribution where actions are discrete (cross entropy), under a Gaussian with
+a learned deviation where they are continuous. With a recurrent model it learns from
+sequences.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from rlrun.config import ConfigError, key
+from rlrun.core import Act, Algorithm, Box, Memory, Mode, Rollout, Spec
+from rlrun.distributions import Bounds, action_head
+from rlrun.lazy import nn, torch
+from rlrun.registry import register
+from rlrun.rng import Stream
+from rlrun.schedules import schedule
+from rlrun.sequences import masked_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlrun.config import RunConfig
+
+
+@dataclass
+class BCConfig:
+    learning_rate: float = key("Adam's step size at the start", above=0)
+    lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
+    adam_eps: float = key("Adam's epsilon", above=0)
+    max_grad_norm: float | None = key("gradient clipping, per replica; null: none", above=0)
+    clip: str = key("clip by the global norm, or each element by value", choices=("norm", "value"))
+    batch_size: int = key("sequences in a minibatch", min=1)
+    sequence_length: int = key("steps of a sequence that are learned from; above 1 needs memory", min=1)
+    burn_in: int = key("steps before them that only fill the memory", min=0)
+
+    def conflicts(self, run: RunConfig) -> list[str]:
+        if hasattr(run.model, "hidden_size") or self.sequence_length + self.burn_in == 1:
+            return []
+        return [
+            "algo.sequence_length and algo.burn_in need a model with memory: "
+            "set them to 1 and 0, or use model=lstm or model=gru"
+        ]
+
+
+@register("algo", "bc", BCConfig)
+class BC(Algorithm):
+    """Imitate logged actions (Pomerleau 1989); one minibatch of the data set an update."""
+
+    rollout_steps = 0
+    action_kinds = ("discrete", "multi_discrete", "box")
+    needs = ("dataset",)
+    saved: ClassVar = {"net": "weights", "head": "weights", "optim": "optimizer", "rng": "random"}
+
+    def __init__(self, spec: Spec, config: BCConfig, model: Any) -> None:
+        assert spec.dataset is not None
+        self.spec, self.config = spec, config
+        self.actions = action_head(spec)
+        self.head = self.actions.parameters
+        self.bounds = Bounds(spec.action, spec.dtype, spec.device) if isinstance(spec.action, Box) else None
+        heads = [nn.Head(self.actions.size, 0.01)]
+        self.net = nn.build_network(model, spec.obs, heads, Stream(spec.seeds, "init"), spec)
+        self.optim = nn.Adam(
+            [self.net, self.head], eps=config.adam_eps, max_grad_norm=config.max_grad_norm, clip=config.clip
+        )
+        self.rng = Stream(spec.seeds, "sample", spec.device)
+        self.learning_rate = schedule(
+            config.lr_schedule,
+            config.learning_rate,
+            0.0,
+            spec.total_steps,
+            device=spec.device,
+            dtype=spec.dtype,
+        )
+        # One copy of the steps, [steps, ...], serves all replicas.
+        self.obs, self.taken, self.first = (
+            torch.from_numpy(array).to(spec.device)
+            for array in (spec.dataset.obs, spec.dataset.action, spec.dataset.first)
+        )
+        self.length = config.burn_in + config.sequence_length
+        if self.length > len(self.first):
+            raise ConfigError(
+                f"algo.burn_in + sequence_length is {self.length}: the data have {len(self.first)} steps",
+                "lower them, or choose longer data",
+            )
+
+    def initial_memory(self, num_envs: int) -> Memory:
+        return self.net.initial_memory(num_envs)
+
+    def act(
+        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+    ) -> Act:
+        out, memory = self.net.step(obs, memory, first)
+        policy = self.actions.distribution(out)
+        action = self.actions.action(policy.mode() if mode == "greedy" else policy.sample(rng))
+        return Act(action, self.net.remember(memory, action))
+
+    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+        """One gradient step on sequences drawn uniformly, [R, L, B, ...]."""
+        config = self.config
+        starts = len(self.first) - self.length + 1
+        start = self.rng.integers(starts, 1, config.batch_size)  # [R, 1, B]
+        time = torch.arange(self.length, device=start.device)
+        index = start + time.view(1, -1, 1)
+        obs, action, first = self.obs[index], self.taken[index], self.first[index]
+        # Memory is as it was when acting only after a beginning, or roughly so after the burn-in.
+        learned = (time.view(1, -1, 1) >= config.burn_in) | (first.cumsum(1) > 0)
+        memory = self.net.initial_memory(config.batch_size)
+        memory = self.net.remember(memory, self.taken[(start[:, 0] - 1).clamp(min=0)])
+        self.net.observe(obs, learned)
+        out, _ = self.net(obs, memory, first, action)
+        policy = self.actions.distribution(out)
+        loss = -masked_mean(policy.log_prob(self.raw(action)), learned)
+        grad_norm = self.optim.step(loss, self.learning_rate(step))
+        return {"loss/bc": loss.detach(), "train/grad_norm": grad_norm}
+
+    def raw(self, action: Tensor) -> Tensor:
+        """Logged actions [R, L, B, *shape] as the distribution has them."""
+        return action if self.bounds is None else self.bounds.invert(action.reshape(*action.shape[:3], -1))

@@ -1,0 +1,284 @@
+"""Proximal policy optimisation: Schulman et al. (2017), with generalised advantage estimation
+(Schulman et al. 2016) and the details that matter by Huang et al., "The 37 implementation
+details of proximal policy optimization" (2022).
+
+With a recurrent model, minibatches are made of chunks of the rollout, each replayed from
+the memory that acting had at its start. One epoch of one minibatch is advantage
+actor-critic (A2C): the ratio is 1, and clipping does nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlrun.config import key
+from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec, copy_leaves
+from rlrun.distributions import action_head
+from rlrun.lazy import nn, torch
+from rlrun.registry import register
+from rlrun.returns import gae
+from rlrun.rng import Stream
+from rlrun.schedules import schedule
+from rlrun.sequences import successor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlrun.config import RunConfig
+
+
+@dataclass
+class PPOConfig:
+    gamma: float = key("discount factor", min=0, max=1)
+    gae_lambda: float = key("weight of longer returns in an advantage; 1 is Monte Carlo", min=0, max=1)
+    learning_rate: float = key("Adam's step size at the start", above=0)
+    lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
+    adam_eps: float = key("Adam's epsilon", above=0)
+    max_grad_norm: float | None = key("global norm of a replica's gradient is clipped to this", above=0)
+    rollout_steps: int = key("steps of every env between updates", min=1)
+    epochs: int = key("passes over a rollout", min=1)
+    n_minibatches: int = key("gradient steps in a pass", min=1)
+    chunk_length: int | None = key(
+        "steps of a sequence that memory is trained through; null: the whole rollout", min=1
+    )
+    clip_range: float = key("how far the ratio of probabilities may move", above=0)
+    vf_coef: float = key("weight of the value's squared error", min=0)
+    ent_coef: float = key("weight of the entropy bonus", min=0)
+    normalize_advantage: bool = key("mean 0 and deviation 1 in every minibatch")
+    normalize_returns: bool = key("divide rewards by the running deviation of the discounted return")
+    shared: bool = key("one network with two heads; false: a network each for policy and value")
+    log_std: float = key("where a Gaussian policy's log deviation begins, in half widths of the bounds")
+
+    def problems(self) -> list[str]:
+        chunk = self.chunk_length
+        if chunk is not None and self.rollout_steps % chunk:
+            return [f"chunk_length is {chunk}: it must divide rollout_steps ({self.rollout_steps})"]
+        return []
+
+    def conflicts(self, run: RunConfig) -> list[str]:
+        recurrent = hasattr(run.model, "hidden_size")
+        if self.chunk_length is not None and not recurrent:
+            return ["algo.chunk_length needs a model with memory: set it to null, or use model=lstm or model=gru"]
+        length = (self.chunk_length or self.rollout_steps) if recurrent else 1
+        count = self.rollout_steps // length * run.num_envs
+        if self.n_minibatches <= count:
+            return []
+        what = f"sequences of {length} steps" if recurrent else "steps"
+        return [f"algo.n_minibatches is {self.n_minibatches}: a rollout has only {count} {what}"]
+
+
+Batch = Mapping[str, "Tensor"]  # fields [R, L, B, ...]; memory.0, ... [R, B, ...]
+
+
+@register("algo", "ppo", PPOConfig)
+class PPO(Algorithm):
+    """Improve a stochastic policy with its own rollouts, a few clipped epochs on each."""
+
+    saved = {"nets": "weights", "optim": "optimizer", "return_scale": "optimizer", "rng": "random"}
+    obs_kinds = ("box", "discrete", "multi_discrete")
+    action_kinds = ("discrete", "multi_discrete", "box")
+
+    def __init__(self, spec: Spec, config: PPOConfig, model: Any) -> None:
+        self.spec, self.config = spec, config
+        self.rollout_steps = config.rollout_steps
+        self.head = action_head(spec, config.log_std)
+        init = Stream(spec.seeds, "init")
+        policy, value = nn.Head(self.head.size, 0.01), nn.Head(1, 1.0)
+        self.critic = None
+        if config.shared:
+            self.actor = nn.build_network(model, spec.obs, [policy, value], init, spec)
+        else:
+            self.actor = nn.build_network(model, spec.obs, [policy], init, spec)
+            self.critic = nn.build_network(model, spec.obs, [value], init, spec)
+        networks = {"actor": self.actor} if self.critic is None else {"actor": self.actor, "critic": self.critic}
+        self.nets = torch.nn.ModuleDict({**networks, "head": self.head.parameters})
+        self.optim = nn.Adam(self.nets, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
+        self.return_scale = ReturnScale(spec, config.gamma)
+        self.rng = Stream(spec.seeds, "minibatches", spec.device)
+        self.learning_rate = schedule(
+            config.lr_schedule,
+            config.learning_rate,
+            0.0,
+            spec.total_steps,
+            device=spec.device,
+            dtype=spec.dtype,
+        )
+        self.recurrent = self.actor.recurrent
+        self.leaves = len(self.actor.initial_memory(1))  # the actor's part of memory; the rest is the critic's
+        self.length = (config.chunk_length or config.rollout_steps) if self.recurrent else 1
+        self.stores_memory = self.recurrent and self.length < config.rollout_steps
+
+    def initial_memory(self, num_envs: int) -> Memory:
+        memory = self.actor.initial_memory(num_envs)
+        return memory if self.critic is None else memory + self.critic.initial_memory(num_envs)
+
+    def act(
+        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+    ) -> Act:
+        out, after = self.actor.step(obs, memory[: self.leaves], first)
+        distribution = self.head.distribution(out[..., : self.head.size])
+        raw = distribution.mode() if mode == "greedy" else distribution.sample(rng)
+        action = self.head.action(raw)
+        if self.recurrent:
+            after = self.actor.remember(after, action)
+            if self.critic is not None:  # its memory moves on too; without memory it waits for `update`
+                seen = self.critic.step(obs, memory[self.leaves :], first)[1]
+                after = after + self.critic.remember(seen, action)
+        if mode != "explore":
+            return Act(action, after)
+        extras = {"log_prob": distribution.log_prob(raw)}
+        if self.head.raw:
+            extras["raw"] = raw
+        if self.stores_memory:
+            extras |= {f"memory.{i}": leaf for i, leaf in enumerate(memory)}
+        return Act(action, after, extras)
+
+    def value(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
+        """State values [R, N]."""
+        if self.critic is None:
+            return self.actor.step(obs, memory, first)[0][..., -1]
+        return self.critic.step(obs, memory[self.leaves :], first)[0][..., -1]
+
+    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+        assert rollout is not None
+        data = self.prepare(rollout)
+        learning_rate = self.learning_rate(step)
+        sums, norms, steps = 0.0, 0.0, self.config.epochs * self.config.n_minibatches
+        for _ in range(self.config.epochs):
+            for batch in self.minibatches(data):
+                loss, metrics = self.loss(batch)
+                norms = norms + self.optim.step(loss, learning_rate)
+                sums = sums + metrics
+        # Only now, so that the first minibatch sees the policy that acted.
+        for net in (self.actor, self.critic):
+            if net is not None:
+                net.observe(rollout.obs, rollout.valid)
+        return dict(zip(METRICS, sums / steps, strict=True)) | {"train/grad_norm": norms / steps}
+
+    @torch.no_grad()
+    def prepare(self, rollout: Rollout) -> Batch:
+        """What is learned from, in chunks: fields [R, C, L, ...] and memories [R, C, ...]."""
+        reward = self.return_scale(rollout) if self.config.normalize_returns else rollout.reward
+        value, next_value = self.values(rollout)
+        ended = rollout.terminated | rollout.truncated
+        config = self.config
+        advantage = gae(reward, value, next_value, rollout.terminated, ended, config.gamma, config.gae_lambda)
+        fields = {
+            "obs": rollout.obs,
+            "action": rollout.action,
+            "first": rollout.first,
+            "weight": rollout.valid.to(value.dtype),
+            "log_prob": rollout.extras["log_prob"],
+            "advantage": advantage,
+            "target": advantage + value,
+        }
+        if self.head.raw:
+            fields["raw"] = rollout.extras["raw"]
+        # [R, T, N, ...] -> [R, T / L, N, L, ...] -> [R, C, L, ...]
+        chunks = {
+            name: leaf.unflatten(1, (-1, self.length)).transpose(2, 3).flatten(1, 2)
+            for name, leaf in fields.items()
+        }
+        for i, leaf in enumerate(rollout.memory):
+            if self.stores_memory:
+                leaf = rollout.extras[f"memory.{i}"][:, :: self.length].flatten(1, 2)
+            chunks[f"memory.{i}"] = leaf
+        return chunks
+
+    def values(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """Values of obs and of next_obs, [R, T, N] each, with the memory that belongs to them."""
+        net = self.critic if self.critic is not None else self.actor
+        if not self.recurrent:
+            obs = torch.cat((rollout.obs, rollout.next_obs), 1)
+            both = net(obs, (), torch.cat((rollout.first, torch.zeros_like(rollout.first)), 1))[0][..., -1]
+            value, next_value = both.chunk(2, 1)
+            return value, next_value
+        memory = rollout.memory if self.critic is None else rollout.memory[self.leaves :]
+        out, memories = net.unroll(rollout.obs, memory, rollout.first, rollout.action)
+        return out[..., -1], successor(net, rollout, memories)[..., -1]
+
+    def minibatches(self, data: Batch) -> Iterator[Batch]:
+        """The chunks in a random order, a replica's own, [R, L, B, ...]; gathered once, then cut."""
+        replicas, chunks = data["weight"].shape[:2]
+        order = self.rng.permutation(chunks)
+        flat = (order + torch.arange(replicas, device=order.device)[:, None] * chunks).view(-1)
+        parts = {}
+        for name, leaf in data.items():
+            shuffled = leaf.flatten(0, 1).index_select(0, flat).unflatten(0, (replicas, chunks))
+            time_first = shuffled if name.startswith("memory.") else shuffled.transpose(1, 2)
+            parts[name] = time_first.tensor_split(
+                self.config.n_minibatches, 1 if name.startswith("memory.") else 2
+            )
+        for k in range(self.config.n_minibatches):
+            yield {name: pieces[k] for name, pieces in parts.items()}
+
+    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The clipped objective of each replica [R], and the metrics [5, R] in the order of METRICS."""
+        config, size = self.config, self.head.size
+        out, value = self.evaluate(batch)
+        weight, advantage = batch["weight"], batch["advantage"]
+        weight = weight / weight.sum((1, 2), keepdim=True).clamp(min=1.0)
+        if config.normalize_advantage:  # of one sample: 0
+            advantage = advantage - (advantage * weight).sum((1, 2), keepdim=True)
+            deviation = (advantage.square() * weight).sum((1, 2), keepdim=True).sqrt()
+            advantage = advantage / (deviation + 1e-8)
+        distribution = self.head.distribution(out[..., :size])
+        log_ratio = distribution.log_prob(batch["raw" if self.head.raw else "action"]) - batch["log_prob"]
+        ratio = log_ratio.exp()
+        clipped = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range)
+        policy = -torch.minimum(ratio * advantage, clipped * advantage)
+        error = (value - batch["target"]).square()
+        entropy = distribution.entropy()
+        each = policy + config.vf_coef * error - config.ent_coef * entropy
+        with torch.no_grad():
+            divergence = ratio - 1.0 - log_ratio  # an unbiased, positive estimate (Schulman 2020)
+            outside = ((ratio - 1.0).abs() > config.clip_range).to(ratio.dtype)
+            metrics = torch.stack((policy, error, entropy, divergence, outside)) * weight
+        return (each * weight).sum((1, 2)), metrics.sum((2, 3))
+
+    def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The policy's outputs [R, L, B, size] and the values [R, L, B]."""
+        memory = tuple(batch[f"memory.{i}"] for i in range(len(batch)) if f"memory.{i}" in batch)
+        inputs = batch["first"], batch["action"]
+        out, _ = self.actor(batch["obs"], memory[: self.leaves], *inputs)
+        if self.critic is None:
+            return out, out[..., -1]
+        return out, self.critic(batch["obs"], memory[self.leaves :], *inputs)[0][..., -1]
+
+
+METRICS = ("loss/policy", "loss/value", "loss/entropy", "train/approx_kl", "train/clip_fraction")
+
+
+class ReturnScale:
+    """Rewards divided by the running deviation of the discounted return, per replica.
+
+    The mean is not subtracted, so a reward keeps its sign. The return under way in each env
+    is carried from rollout to rollout.
+    """
+
+    def __init__(self, spec: Spec, gamma: float) -> None:
+        self.gamma = gamma
+        dtype = getattr(torch, spec.dtype)
+        self.running = torch.zeros(spec.replicas, spec.num_envs, dtype=dtype, device=spec.device)
+        self.norm = nn.RunningNorm(spec.replicas, 1, dtype, spec.device)
+
+    def __call__(self, rollout: Rollout) -> Tensor:
+        """Take in a rollout, and return its rewards scaled, [R, T, N]."""
+        running, rows = self.running, []
+        decay = self.gamma * ~rollout.first
+        for reward, keep in zip(rollout.reward.unbind(1), decay.unbind(1), strict=True):
+            running = torch.addcmul(reward, keep, running)
+            rows.append(running)
+        self.running.copy_(running)
+        self.norm.update(torch.stack(rows, 1).unsqueeze(-1), rollout.valid)
+        return rollout.reward * self.norm.scale
+
+    def state(self) -> dict[str, Tensor]:
+        return {"running": self.running, **dict(self.norm.named_buffers())}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        copy_leaves(self.state(), dict(state), "return_scale")

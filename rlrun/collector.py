@@ -1,0 +1,318 @@
+"""Steps the training environments: the only place that knows about autoreset.
+
+R x N sub-environments live in one Gymnasium `VectorEnv` (sub-env r * N + n). Whatever its
+autoreset mode, a `Rollout` holds true successors in `next_obs` and marks what is no
+transition with `valid = False`. Episode e of env n of a seed is a pure function of
+(seed, n, e) and the actions, so replicas cannot influence each other through their envs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlrun.core import Algorithm, Memory, Rollout, Space
+from rlrun.lazy import torch
+from rlrun.rng import Stream, child, keys
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+    from torch import Tensor
+
+RewardFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+class Buffer:
+    """Time-major storage of one rollout: torch tensors [R, T, N, ...] with NumPy views on them."""
+
+    def __init__(self, replicas: int, steps: int, envs: int, obs: Space, action: Space, dtype: str) -> None:
+        self.steps = steps
+        lead = (replicas, steps, envs)
+
+        def make(shape: tuple[int, ...], kind: str) -> np.ndarray:
+            return np.zeros(lead + shape, kind)
+
+        obs_type = dtype if obs.dtype.startswith("float") else obs.dtype
+        self.obs = make(obs.shape, obs_type)
+        self.next_obs = make(obs.shape, obs_type)
+        self.action = make(action.shape, dtype if action.dtype.startswith("float") else action.dtype)
+        self.reward = make((), dtype)
+        self.terminated, self.truncated, self.first, self.valid = (make((), "bool") for _ in range(4))
+        self.tensors = {
+            name: torch.from_numpy(a) for name, a in vars(self).items() if isinstance(a, np.ndarray)
+        }
+        self.extras: dict[str, Tensor] = {}
+        self.info: dict[str, np.ndarray] = {}
+
+    def put_extras(self, t: int, extras: Mapping[str, Tensor]) -> None:
+        for name, value in extras.items():
+            if name not in self.extras:
+                shape = (value.shape[0], self.steps, *value.shape[1:])
+                self.extras[name] = torch.zeros(shape, dtype=value.dtype, device=value.device)
+            self.extras[name][:, t] = value
+
+    def put_info(self, t: int, name: str, value: np.ndarray) -> None:
+        if name not in self.info:
+            self.info[name] = np.zeros(self.reward.shape, "float64")
+        self.info[name][:, t] = value
+
+    def grow(self) -> None:
+        """Double the number of steps, keeping what is there."""
+        old = dict(vars(self))
+        self.steps *= 2
+        for name, array in old.items():
+            if isinstance(array, np.ndarray):
+                setattr(self, name, np.concatenate([array, np.zeros_like(array)], 1))
+        self.tensors = {
+            name: torch.from_numpy(a) for name, a in vars(self).items() if isinstance(a, np.ndarray)
+        }
+        self.extras = {k: torch.cat([v, torch.zeros_like(v)], 1) for k, v in self.extras.items()}
+        self.info = {k: np.concatenate([v, np.zeros_like(v)], 1) for k, v in self.info.items()}
+
+
+class Collector:
+    """Owns the training envs, the current observations, the algorithm's memory and flags."""
+
+    def __init__(
+        self,
+        env: VectorEnv,
+        obs: Space,
+        action: Space,
+        seeds: tuple[int, ...],
+        num_envs: int,
+        *,
+        reward: RewardFunction | None = None,
+        options: Mapping[str, Any] | None = None,
+        device: str = "cpu",
+        dtype: str = "float32",
+    ) -> None:
+        self.env, self.num_envs, self.replicas = env, num_envs, len(seeds)
+        self.obs_space, self.action_space = obs, action
+        self.mode = mode_of(env)
+        self.reward_function, self.options = reward, dict(options or {})
+        self.device, self.dtype = device, dtype
+        self.rng = Stream(seeds, "explore", device)
+        self.info_names: tuple[str, ...] = tuple(getattr(env, "metrics", ()))
+        shape = (self.replicas, num_envs)
+        self._keys = child(keys(seeds, "env")[:, None], np.arange(num_envs)[None])  # [R, N]
+        self.episode = np.zeros(shape, np.int64)  # index of the episode under way
+        self.obs: np.ndarray | None = None  # [R, N, ...]; None before the first reset
+        self.first = np.ones(shape, bool)
+        self.filler = np.zeros(shape, bool)  # the coming step only resets (autoreset NEXT_STEP)
+        self.memory: Memory = ()
+        self.episode_return = np.zeros(shape)
+        self.episode_length = np.zeros(shape, np.int64)
+        self.totals: dict[str, np.ndarray] = {}  # sums since the last `take_stats`, [R]
+        self._buffer: Buffer | None = None
+
+    def collect(self, algo: Algorithm, steps: int, step: np.ndarray) -> Rollout:
+        """`steps` steps of every env, or one whole episode of each if the algorithm says so."""
+        whole = algo.whole_episodes
+        if self.obs is None:
+            self._reset(np.ones((self.replicas, self.num_envs), bool))
+            self.memory = algo.initial_memory(self.num_envs)
+        elif whole:  # padding stepped into the next episodes: begin them afresh
+            self._reset(np.ones((self.replicas, self.num_envs), bool))
+        buffer = self._buffer
+        if buffer is None or (not whole and buffer.steps != steps):
+            buffer = self._buffer = Buffer(
+                self.replicas,
+                steps if not whole else 128,
+                self.num_envs,
+                self.obs_space,
+                self.action_space,
+                self.dtype,
+            )
+        start_memory, start_draws = self.memory, self.rng.counter
+        running = np.ones((self.replicas, self.num_envs), bool)
+        t = 0
+        while running.any() if whole else t < steps:
+            if t == buffer.steps:
+                buffer.grow()
+            self._step(algo, buffer, t, step, running)
+            step = step + buffer.valid[:, t].sum(1)
+            if whole:
+                running = running & ~(buffer.terminated[:, t] | buffer.truncated[:, t])
+            t += 1
+        if whole:  # draws made for padding are taken back: a lone run would not make them
+            own_steps = buffer.valid[:, :t].any(2).sum(1)
+            self.rng.counter = start_draws + (self.rng.counter - start_draws) // t * own_steps
+        return self._rollout(buffer, t, start_memory)
+
+    def _step(self, algo: Algorithm, buffer: Buffer, t: int, step: np.ndarray, counted: np.ndarray) -> None:
+        buffer.obs[:, t] = self.obs
+        buffer.first[:, t] = self.first
+        obs, first = buffer.tensors["obs"][:, t], buffer.tensors["first"][:, t]
+        if self.device != "cpu":
+            obs, first = obs.to(self.device), first.to(self.device)
+        with torch.no_grad():
+            act = algo.act(obs, self.memory, first, step=step, mode="explore", rng=self.rng)
+        self.memory = act.memory
+        if act.extras:
+            buffer.put_extras(t, act.extras)
+        action = act.action.numpy() if self.device == "cpu" else act.action.cpu().numpy()
+        buffer.action[:, t] = action
+        lead = (self.replicas, self.num_envs)
+        flat_obs, flat_reward, flat_terminated, flat_truncated, info = self.env.step(
+            action.reshape(-1, *action.shape[2:])
+        )
+        shape = lead + self.obs_space.shape
+        obs_after = flat_obs.reshape(shape)
+        terminated, truncated = flat_terminated.reshape(lead), flat_truncated.reshape(lead)
+        true_reward = flat_reward.reshape(lead)
+        next_obs = obs_after
+        if self.mode == "SameStep" and "final_obs" in info:
+            next_obs = obs_after.copy()
+            for i in np.flatnonzero(info["_final_obs"]):
+                next_obs.reshape(-1, *self.obs_space.shape)[i] = info["final_obs"][i]
+        reward = true_reward
+        if self.reward_function is not None:
+            # not self.obs, which is the env's own array and may have been overwritten
+            reward = self.reward_function(true_reward, buffer.obs[:, t], action, next_obs)
+        buffer.reward[:, t] = reward
+        buffer.terminated[:, t] = terminated
+        buffer.truncated[:, t] = truncated
+        buffer.next_obs[:, t] = next_obs
+        valid = counted & ~self.filler if self.mode == "NextStep" else counted
+        buffer.valid[:, t] = valid
+        for name in self.info_names:
+            buffer.put_info(t, name, np.asarray(info[name]).reshape(lead))
+
+        self.episode_return += true_reward
+        self.episode_length += 1
+        done = terminated | truncated
+        if self.mode == "NextStep":
+            self.first, self.filler = self.filler, done
+            self.episode_return[self.first] = 0.0
+            self.episode_length[self.first] = 0
+        else:
+            self.first = done
+        self.obs = obs_after
+        if done.any():
+            self._count(done & valid)
+            self.episode += done & valid
+            if self.mode == "Disabled":
+                self._reset(done)
+            elif self.mode == "SameStep":
+                self.episode_return[done] = 0.0
+                self.episode_length[done] = 0
+
+    def _reset(self, mask: np.ndarray) -> None:
+        """Begin the next episode where `mask` [R, N] is true."""
+        obs = reset(self.env, child(self._keys, self.episode), mask, self.options)
+        self.obs = obs.reshape(self.replicas, self.num_envs, *self.obs_space.shape)
+        self.first = mask | self.first
+        self.filler = self.filler & ~mask
+        self.episode_return[mask] = 0.0
+        self.episode_length[mask] = 0
+
+    def _count(self, done: np.ndarray) -> None:
+        for name, value in (
+            ("episodes", done),
+            ("return", np.where(done, self.episode_return, 0.0)),
+            ("length", np.where(done, self.episode_length, 0)),
+        ):
+            self.totals[name] = self.totals.get(name, 0.0) + value.sum(1)
+
+    def _rollout(self, buffer: Buffer, steps: int, memory: Memory) -> Rollout:
+        tensors, extras, info = buffer.tensors, buffer.extras, buffer.info
+        if steps != buffer.steps:
+            tensors = {name: value[:, :steps] for name, value in tensors.items()}
+            extras = {name: value[:, :steps] for name, value in extras.items()}
+        if info:
+            valid = buffer.valid[:, :steps]
+            self.totals["steps"] = self.totals.get("steps", 0.0) + valid.sum((1, 2))
+            for name, value in info.items():
+                masked = np.where(valid, value[:, :steps], 0.0).sum((1, 2))
+                self.totals[f"info.{name}"] = self.totals.get(f"info.{name}", 0.0) + masked
+        if self.device != "cpu":
+            tensors = {name: value.to(self.device) for name, value in tensors.items()}
+        return Rollout(
+            **tensors,
+            memory=memory,
+            extras=extras,
+            info={name: torch.from_numpy(value[:, :steps]) for name, value in info.items()},
+        )
+
+    def take_stats(self, replicas: np.ndarray) -> dict[str, np.ndarray]:
+        """Means [R] over what ended since they were last taken (NaN where nothing did).
+
+        `replicas` [R] says whose sums begin anew.
+        """
+        totals, out = self.totals, {}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            if "episodes" in totals:
+                out["return"] = totals["return"] / totals["episodes"]
+                out["length"] = totals["length"] / totals["episodes"]
+            for name in self.info_names:
+                if "steps" in totals:
+                    out[name] = totals[f"info.{name}"] / totals["steps"]
+        self.totals = {name: np.where(replicas, 0.0, value) for name, value in totals.items()}
+        return out
+
+    def state(self) -> dict[str, Tensor]:
+        """Everything that the next step depends on, env state included; leaves [R, ...]."""
+        if self.obs is None:
+            return {}
+        arrays: dict[str, np.ndarray] = {
+            "obs": self.obs,
+            "first": self.first,
+            "filler": self.filler,
+            "episode": self.episode,
+            "episode_return": self.episode_return,
+            "episode_length": self.episode_length,
+        }
+        arrays |= {f"totals.{name}": value for name, value in self.totals.items()}
+        if has_state(self.env):
+            for name, value in self.env.state().items():  # type: ignore[attr-defined]
+                arrays[f"env.{name}"] = value.reshape(self.replicas, self.num_envs, *value.shape[1:])
+        out = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+        out |= {f"memory.{i}": leaf for i, leaf in enumerate(self.memory)}
+        out |= {f"rng.{name}": value for name, value in self.rng.state().items()}
+        return out
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        if not state:
+            return
+        arrays = {name: value.cpu().numpy().copy() for name, value in state.items()}
+        self.obs = arrays["obs"]
+        for name in ("first", "filler", "episode", "episode_return", "episode_length"):
+            setattr(self, name, arrays[name])
+        self.totals = {name[7:]: value for name, value in arrays.items() if name.startswith("totals.")}
+        env_state = {
+            name[4:]: value.reshape(-1, *value.shape[2:])
+            for name, value in arrays.items()
+            if name.startswith("env.")
+        }
+        if has_state(self.env):
+            self.env.load_state(env_state)  # type: ignore[attr-defined]
+        else:  # the best that can be done: the episodes under way are lost, new ones begin
+            self.episode += 1
+            self._reset(np.ones_like(self.first))
+        count = sum(name.startswith("memory.") for name in state)
+        self.memory = tuple(state[f"memory.{i}"].to(self.device) for i in range(count))
+        self.rng.load_state({"counter": state["rng.counter"]})
+
+
+def mode_of(env: VectorEnv) -> str:
+    """The env's autoreset mode as a word: NextStep (Gymnasium's default), SameStep or Disabled."""
+    mode = env.metadata.get("autoreset_mode", "NextStep")
+    return getattr(mode, "value", mode)
+
+
+def has_state(env: VectorEnv) -> bool:
+    """Whether an env can be saved and go on exactly; its seeds are then uint64."""
+    return hasattr(env, "load_state")
+
+
+def reset(env: VectorEnv, seed: np.ndarray, mask: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
+    """Reset the sub-envs in `mask` [R, N], each to the episode of its seed (uint64); all obs [M, ...]."""
+    flat_seed: Any = seed.reshape(-1)
+    if not has_state(env):  # Gymnasium's own take a list of ints, and many envs only 31 bits
+        flat_seed = (flat_seed >> np.uint64(33)).tolist()
+    if mode_of(env) == "Disabled":
+        return env.reset(seed=flat_seed, options={"reset_mask": mask.reshape(-1), **options})[0]
+    # These envs reset themselves later on: one seed each for their whole life.
+    return env.reset(seed=flat_seed, options=dict(options))[0]

@@ -1,0 +1,65 @@
+"""A table over finished runs: who scored what, from how many seeds, at what cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from rlrun.config import ConfigError
+from rlrun.stats import aggregate
+
+
+def rows(paths: list[Path]) -> list[dict[str, Any]]:
+    """One row per config under `paths`, best median first; runs that differ in seed alone are pooled."""
+    pooled: dict[str, dict[str, Any]] = {}
+    for folder in sorted({run.parent for path in paths for run in path.glob("**/run.json")}):
+        if not (folder / "summary.json").is_file():
+            continue  # not finished
+        try:
+            record, summary = (json.loads((folder / name).read_text()) for name in ("run.json", "summary.json"))
+            config = record["config"]
+            scores = {(r["seed"], r["fold"]): r["eval_return"] for r in summary["replicas"]}
+            same = {k: v for k, v in config.items() if k not in ("seed", "replicas", "out", "choices")}
+            row = pooled.setdefault(
+                json.dumps(same, sort_keys=True),
+                {"name": folder.parent.name, "runs": [], "scores": {}, "steps": config["total_steps"], "seconds": 0.0},
+            )
+            row["scores"] |= {k: float(v) for k, v in scores.items() if v is not None}
+            row["runs"].append(str(folder))
+            row["seconds"] += float(summary["wall_seconds"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"{folder} is damaged: {type(error).__name__} {error}") from None
+    table = []
+    for row in pooled.values():
+        scores = list(row.pop("scores").values())
+        table.append(row | {"replicas": len(scores), "worst": min(scores, default=None)} | aggregate(scores))
+    return sorted(table, key=lambda row: -(row["median"] if row["median"] is not None else float("inf")))
+
+
+def compare(paths: list[Path], as_json: bool = False) -> int:
+    """Print the table, or one JSON object; the exit code.
+
+    Raises:
+        ConfigError: no finished run is there, or one is damaged.
+    """
+    table = rows(paths)
+    if not table:
+        raise ConfigError(f"no finished run under {', '.join(map(str, paths))}", "rlrun resume RUN finishes one")
+    if as_json:
+        print(json.dumps({"runs": table}))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    view = Table(box=None, pad_edge=False, header_style="bold")
+    view.add_column("run", overflow="fold")
+    for name in ("replicas", "steps", "median", "IQM", "worst", "95 % of the mean", "seconds"):
+        view.add_column(name, justify="right")
+    for row in table:
+        interval = "-" if row["interval"] is None else "{:.1f} .. {:.1f}".format(*row["interval"])
+        numbers = ["-" if row[k] is None else f"{row[k]:.1f}" for k in ("median", "iqm", "worst")]
+        name = row["runs"][-1] + (f" (+{len(row['runs']) - 1})" if len(row["runs"]) > 1 else "")
+        view.add_row(name, str(row["replicas"]), f"{row['steps']:,}", *numbers, interval, f"{row['seconds']:.0f}")
+    Console().print(view)
+    return 0

@@ -1,0 +1,113 @@
+"""Environments: Gymnasium vector envs, one instance of M = R * N sub-environments per program.
+
+Configs and builders live in the modules of this package, which import neither gymnasium
+nor torch; the classes they build live in `rlrun.envs.vector` and are imported when needed.
+An environment may offer more than Gymnasium's API, as plain attributes: `table` (the known
+decision process), `metrics` (names of per-step info arrays worth averaging), `shapings`
+(training rewards by name) and `state()` / `load_state()` for an exact resume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from rlrun.config import key
+from rlrun.core import Box, Discrete, MultiDiscrete, Space
+from rlrun.registry import entry_of
+
+if TYPE_CHECKING:
+    import gymnasium
+    import numpy as np
+    from gymnasium.vector import VectorEnv
+
+    Reward = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass
+class RewardConfig:
+    """What the agent learns from; reported returns are always the env's own."""
+
+    scale: float = key("factor on the training reward")
+    shift: float = key("added to the training reward after scaling")
+    shaping: str | None = key("a training reward of the env's that stands in for its own; null: none")
+
+
+@dataclass
+class EnvConfig:
+    """The part that all environments share."""
+
+    max_steps: int | None = key("steps after which an episode is truncated; null: never", min=1)
+    reward: RewardConfig = key("the training reward")
+
+    shapings: ClassVar[tuple[str, ...]] = ()  # what reward.shaping may be
+    slow: ClassVar[bool] = False  # stepped one by one in Python: few copies at a time
+
+    def problems(self) -> list[str]:
+        shaping = self.reward.shaping
+        if shaping is None or shaping in self.shapings:
+            return []
+        known = "it may be " + ", ".join(self.shapings) if self.shapings else "this env has none"
+        return [f"reward.shaping is {shaping}: {known}, or null"]
+
+
+def make(config: EnvConfig, num_envs: int) -> VectorEnv:
+    """The vector env of `num_envs` sub-environments that a config describes.
+
+    Raises:
+        ValueError: the environment cannot be built; the message says why.
+    """
+    return entry_of(config).build(config, num_envs)
+
+
+def spaces(env: VectorEnv) -> tuple[Space, Space]:
+    """Observation and action space of one sub-environment.
+
+    Raises:
+        ValueError: a space is none of Box, Discrete (from 0), MultiDiscrete (from 0) and
+            one-dimensional MultiBinary.
+    """
+    return (
+        _convert(env.single_observation_space, "observation"),
+        _convert(env.single_action_space, "action"),
+    )
+
+
+def _convert(space: gymnasium.Space, name: str) -> Space:
+    import gymnasium.spaces as gym
+
+    if isinstance(space, gym.Discrete) and space.start == 0:
+        return Discrete(int(space.n))
+    if isinstance(space, gym.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
+        return MultiDiscrete(tuple(space.nvec.tolist()))
+    if isinstance(space, gym.MultiBinary) and len(space.shape) == 1:
+        return MultiDiscrete((2,) * space.shape[0])
+    if isinstance(space, gym.Box):
+        low, high = (tuple(bound.ravel().astype(float).tolist()) for bound in (space.low, space.high))
+        return Box(space.shape, low, high, str(space.dtype))
+    advice = ""
+    if name == "observation" and isinstance(space, (gym.Dict, gym.Tuple)):
+        advice = " (env=gym can flatten it: env.wrappers=[FlattenObservation])"
+    raise ValueError(
+        f"the env's {name} space is {space}: it must be a Box, or a Discrete, MultiDiscrete or "
+        f"MultiBinary that counts from 0{advice}"
+    )
+
+
+def reward_function(config: EnvConfig, env: VectorEnv) -> Reward | None:
+    """The training reward as a function of (reward, obs, action, next_obs), [...] each.
+
+    None where the env's own reward is used as it is.
+    """
+    reward = config.reward
+    scale, shift = reward.scale, reward.shift
+    if reward.shaping is None and scale == 1.0 and shift == 0.0:
+        return None
+    shapings: dict[str, Reward] = getattr(env, "shapings", {})
+    shape = None if reward.shaping is None else shapings[reward.shaping]
+
+    def transformed(own: np.ndarray, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray) -> Any:
+        return scale * (own if shape is None else shape(own, obs, action, next_obs)) + shift
+
+    return transformed

@@ -1,0 +1,39 @@
+"""CartPole and Pendulum: Gymnasium's physics, batched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from rlrun.config import key
+from rlrun.envs import EnvConfig
+from rlrun.registry import register
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+
+@dataclass
+class CartPoleConfig(EnvConfig):
+    velocities: bool = key("observe the velocities too; without them the task needs memory")
+
+    shapings: ClassVar[tuple[str, ...]] = ("centering",)
+
+
+@register("env", "cartpole", CartPoleConfig)
+def cartpole(config: CartPoleConfig, num_envs: int) -> VectorEnv:
+    from rlrun.envs.vector.cartpole import CartPole
+
+    return CartPole(num_envs, config.max_steps, velocities=config.velocities)
+
+
+@dataclass
+class PendulumConfig(EnvConfig):
+    n_torques: int | None = key("evenly spaced torques to choose from; null: any torque", min=2)
+
+
+@register("env", "pendulum", PendulumConfig)
+def pendulum(config: PendulumConfig, num_envs: int) -> VectorEnv:
+    from rlrun.envs.vector.pendulum import Pendulum
+
+    return Pendulum(num_envs, config.max_steps, n_torques=config.n_torques)

@@ -1,0 +1,1 @@
+"""The vector environments themselves; these modules import gymnasium, so builders import them."""

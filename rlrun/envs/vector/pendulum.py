@@ -1,0 +1,73 @@
+"""Swing a pendulum up and hold it there, as in Gymnasium's Pendulum-v1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+
+from rlrun.envs.vector.base import Arrays, NativeVectorEnv
+from rlrun.rng import uniforms
+
+MAX_SPEED, MAX_TORQUE, TAU, GRAVITY = 8.0, 2.0, 0.05, 10.0
+
+
+class Pendulum(NativeVectorEnv):
+    """A torque [M, 1] in +-2, or one of `n_torques` evenly spaced ones by index [M].
+
+    Observations are float32 [M, 3]: cos and sin of the angle (0 is up), angular velocity.
+    The reward, at most 0, judges the state before the step. It never terminates.
+    """
+
+    def __init__(self, num_envs: int, max_steps: int | None, *, n_torques: int | None) -> None:
+        high = np.array([1.0, 1.0, MAX_SPEED], np.float32)
+        action = Discrete(n_torques) if n_torques else Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
+        super().__init__(num_envs, Box(-high, high, dtype=np.float32), action, max_steps)
+        self.torques = None
+        if n_torques:
+            self.torques = np.linspace(-MAX_TORQUE, MAX_TORQUE, n_torques, dtype=np.float32)
+        self._state = np.zeros((2, num_envs))
+        self._theta, self._speed = self._state
+        self._torque = np.zeros(num_envs, np.float32)  # the latest, to draw it
+
+    def _begin(self, rows: np.ndarray, seed: np.ndarray, options: Mapping[str, Any]) -> None:
+        high = np.array([[np.pi], [1.0]])
+        self._state[:, rows] = high * (2.0 * uniforms(seed, np.arange(2)[:, None]) - 1.0)
+        self._torque[rows] = 0.0
+
+    def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+        theta, speed, torque = self._theta, self._speed, self._torque
+        # The torque's own terms are float32, as Gymnasium's are, so that the states are its very bits.
+        if self.torques is None:
+            torque[:] = actions[:, 0]
+            np.minimum(torque, MAX_TORQUE, out=torque)
+            np.maximum(torque, -MAX_TORQUE, out=torque)
+        else:
+            torque[:] = self.torques.take(actions)
+        angle = (theta + np.pi) % (2.0 * np.pi) - np.pi
+        cost = np.square(angle) + 0.1 * np.square(speed) + 0.001 * np.square(torque)
+        speed += (3.0 * GRAVITY / 2.0 * np.sin(theta) + 3.0 * torque) * TAU
+        np.minimum(speed, MAX_SPEED, out=speed)
+        np.maximum(speed, -MAX_SPEED, out=speed)
+        theta += speed * TAU
+        return -cost, self._never, {}
+
+    def _observe(self) -> np.ndarray:
+        obs = np.empty((self.num_envs, 3), np.float32)
+        obs[:, 0] = np.cos(self._theta)
+        obs[:, 1] = np.sin(self._theta)
+        obs[:, 2] = self._speed
+        return obs
+
+    def _arrays(self) -> Arrays:
+        return {"physics": self._state.T, "torque": self._torque}
+
+    def _renderer(self) -> gymnasium.Env:
+        return gymnasium.make("Pendulum-v1", render_mode="rgb_array")
+
+    def _pose(self, renderer: Any, index: int) -> None:
+        renderer.state = self._state[:, index]
+        renderer.last_u = float(self._torque[index])

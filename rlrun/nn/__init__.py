@@ -1,0 +1,33 @@
+"""Networks and their optimiser, for R replicas at once.
+
+Every parameter and buffer has the replica axis first, so that R runs are one program and
+any slice of the state is a lone run. Modules with configs reach this package lazily, by
+`from rlrun.lazy import nn`.
+"""
+
+from __future__ import annotations
+
+from rlrun.nn.gru import GRU
+from rlrun.nn.linear import MLP, Init, Linear
+from rlrun.nn.lstm import LSTM
+from rlrun.nn.network import Head, Network, Plan, build_network
+from rlrun.nn.norm import RunningNorm
+from rlrun.nn.optim import Adam, flatten
+from rlrun.nn.reference import NNLSTM, Copies
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "MLP",
+    "NNLSTM",
+    "Adam",
+    "Copies",
+    "Head",
+    "Init",
+    "Linear",
+    "Network",
+    "Plan",
+    "RunningNorm",
+    "build_network",
+    "flatten",
+]

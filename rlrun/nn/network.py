@@ -1,0 +1,318 @@
+"""A whole network: observations in, the columns of its heads out, with memory or without.
+
+    obs -> flat features -> normaliser -> encoder -> memory core -> head MLP -> output layer
+           + extra inputs, previous action
+
+What a model kind is made of is said by its builder, registered as any other:
+
+    @register("model", "mine", MyConfig)
+    def build(config: MyConfig, in_features: int) -> torch.nn.Module: ...
+
+The builder returns either a `Plan`, as the built-in kinds do, or a plain module, a body
+[..., in_features] -> [..., out]. A plain module is built once a replica, with torch's
+global generator seeded from the replica's own stream and put back afterwards, and the
+output layer is added behind it. A config may have `normalize_obs` and `previous_action`;
+both work with either.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from rlrun import registry
+from rlrun.core import Box, Discrete, Memory, MultiDiscrete, Space, Spec
+from rlrun.nn.linear import MLP, Init
+from rlrun.nn.norm import RunningNorm
+from rlrun.nn.reference import Copies
+from rlrun.rng import Stream
+
+
+class Head(NamedTuple):
+    """`size` output columns, their initial weights scaled by `gain`."""
+
+    size: int
+    gain: float = 1.0
+
+
+class Core(Protocol):
+    """Memory over time; see `LSTM` for the shapes."""
+
+    out_features: int
+
+    def initial_memory(self, num_envs: int) -> Memory: ...
+    def forward(self, x: Tensor, memory: Memory, first: Tensor) -> tuple[Tensor, Memory]: ...
+    def unroll(self, x: Tensor, memory: Memory, first: Tensor) -> tuple[Tensor, Memory]: ...
+    def step(self, x: Tensor, memory: Memory, first: Tensor) -> tuple[Tensor, Memory]: ...
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The layers of a built-in network; `core` makes its memory, from the width before it."""
+
+    encoder: Sequence[int]
+    head: Sequence[int]
+    activation: str
+    init: str
+    core: Callable[[int, Init], Core] | None = None
+
+
+def build_network(
+    model_config: Any,
+    obs_space: Space,
+    heads: Sequence[Head],
+    init: Stream,
+    spec: Spec,
+    *,
+    dueling: bool = False,
+    extra_inputs: int = 0,
+) -> Network:
+    """A network of R = spec.replicas replicas, replica r's weights a function of its seed alone.
+
+    With `dueling` (Wang et al. 2016) the single head's values are a state value plus
+    advantages whose mean over actions is zero. `extra_inputs` are features beside the
+    observation, such as a critic's action.
+    """
+    if dueling and len(heads) != 1:
+        raise ValueError(f"dueling needs exactly one head, not {len(heads)}")
+    dtype = getattr(torch, spec.dtype)
+    norm = None
+    if getattr(model_config, "normalize_obs", False) and isinstance(obs_space, Box):
+        norm = RunningNorm(spec.replicas, obs_space.size, dtype, spec.device)
+    previous = spec.action if getattr(model_config, "previous_action", False) else None
+    width = _features(obs_space) + extra_inputs + (_features(previous) if previous is not None else 0)
+
+    build = registry.entry_of(model_config).build
+    with torch.random.fork_rng(devices=[]):  # a plain module draws its weights from torch's generator
+        plan = build(model_config, width)
+    body: nn.Module | None = None
+    core: Core | None = None
+    if isinstance(plan, Plan):
+        weights = Init(init, plan.init, dtype, spec.device)
+        if plan.encoder:
+            body = MLP(width, plan.encoder, plan.activation, weights)
+            width = body.out_features
+        if plan.core is not None:
+            core = plan.core(width, weights)
+            width = core.out_features
+        hidden, activation = plan.head, plan.activation
+    else:
+        weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device)
+        body = _copies(model_config, width, init).to(spec.device, dtype)
+        width = _out_features(plan, width)
+        hidden, activation = (), "relu"
+    outputs = [*heads, Head(1)] if dueling else heads
+    head = MLP(width, hidden, activation, weights, outputs)
+    return Network(obs_space, norm, body, core, head, previous, dueling, spec.replicas)
+
+
+def _copies(config: Any, in_features: int, init: Stream) -> Copies:
+    seeds = init.integers(2**52).tolist()
+    modules = []
+    with torch.random.fork_rng(devices=[]):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            modules.append(registry.entry_of(config).build(config, in_features))
+    return Copies(modules)
+
+
+def _out_features(body: nn.Module, in_features: int) -> int:
+    known = getattr(body, "out_features", None)
+    if isinstance(known, int):
+        return known
+    with torch.no_grad():
+        return int(body(torch.zeros(1, in_features)).shape[-1])
+
+
+def _features(space: Space) -> int:
+    if isinstance(space, Box):
+        return space.size
+    return space.n if isinstance(space, Discrete) else sum(space.nvec)
+
+
+class Network(nn.Module):
+    """See `build_network`. Shapes: R replicas, T time, N environments, then features.
+
+    `recurrent` says whether there is any memory: then it is a flat tuple of leaves
+    [R, N, ...], else (). Memory is cleared by the network, wherever `first` is true. The
+    last leaf is the previous action, where the model uses it: `remember` stores it after
+    acting, and sequences take it from `action`; at an episode's start there is none, and
+    its features are zero.
+    """
+
+    def __init__(
+        self,
+        obs_space: Space,
+        norm: RunningNorm | None,
+        body: nn.Module | None,
+        core: Core | None,
+        head: MLP,
+        previous: Space | None,
+        dueling: bool,
+        replicas: int,
+    ) -> None:
+        super().__init__()
+        self.norm, self.body, self.core, self.head = norm, body, core, head
+        self.replicas = replicas
+        self.recurrent = core is not None or previous is not None
+        self.out_features = head.out_features - 1 if dueling else head.out_features
+        weight = next(head.parameters())
+        self._dtype, self._device = weight.dtype, weight.device
+        # Attributes of a module are slow to read, and the small networks of reinforcement
+        # learning are called a hundred thousand times a minute: hold the parts directly.
+        self._normalise = norm.normalise if norm is not None else None
+        self._body = body.forward if body is not None else None
+        self._core = (core,)  # in a tuple, or it would be registered a second time
+        self._head = head.forward
+        self._obs = _Encoding(obs_space, self._dtype, self._device)
+        self._previous = _Encoding(previous, self._dtype, self._device) if previous is not None else None
+        self._centre = self._centring(self.out_features) if dueling else None
+
+    def _centring(self, actions: int) -> Tensor:
+        """[A + 1, A]: advantages less their mean, plus the last column, as one product."""
+        eye = torch.eye(actions, dtype=self._dtype, device=self._device)
+        return torch.cat((eye - 1.0 / actions, torch.ones_like(eye[:1])))
+
+    def initial_memory(self, num_envs: int) -> Memory:
+        """Memory at the start of an episode, leaves [R, num_envs, ...]."""
+        core = self._core[0]
+        memory = core.initial_memory(num_envs) if core is not None else ()
+        if self._previous is not None:
+            memory = (*memory, self._previous.zeros(self.replicas, num_envs))
+        return memory
+
+    def forward(
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        action: Tensor | None = None,
+        extra: Tensor | None = None,
+    ) -> tuple[Tensor, Memory]:
+        """obs [R, T, N, ...], memory before step 0, first [R, T, N] -> out [R, T, N, columns], memory after.
+
+        `action` [R, T, N, ...] are the actions taken, needed where the model sees the
+        previous one; `extra` is [R, T, N, extra_inputs].
+        """
+        return self._sequence(obs, memory, first, action, extra, every=False)
+
+    def unroll(
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        action: Tensor | None = None,
+        extra: Tensor | None = None,
+    ) -> tuple[Tensor, Memory]:
+        """As `forward`, with the memory after every step: leaves [R, T, N, ...]."""
+        return self._sequence(obs, memory, first, action, extra, every=True)
+
+    def _sequence(
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        action: Tensor | None,
+        extra: Tensor | None,
+        every: bool,
+    ) -> tuple[Tensor, Memory]:
+        R, T, N = obs.shape[:3]
+        before = None
+        if self._previous is not None:
+            if action is None:
+                raise ValueError("a model with previous_action needs the actions of a sequence")
+            before = torch.cat((memory[-1].unsqueeze(1), action[:, :-1]), 1)
+            after = (action if every else action[:, -1],)
+            memory = memory[:-1]
+        x = self._inputs(obs, first, before, extra)
+        if self._body is not None:
+            x = self._body(x)
+        core = self._core[0]
+        if core is not None:
+            run = core.unroll if every else core.forward
+            y, memory = run(x.view(R, T, N, x.shape[-1]), memory, first)
+            x = y.reshape(R, T * N, y.shape[-1])
+        x = self._head(x)
+        if self._centre is not None:
+            x = x @ self._centre
+        return x.view(R, T, N, x.shape[-1]), memory if before is None else (*memory, *after)
+
+    def step(
+        self, obs: Tensor, memory: Memory, first: Tensor, extra: Tensor | None = None
+    ) -> tuple[Tensor, Memory]:
+        """A sequence of one: obs [R, N, ...], memory, first [R, N] -> out [R, N, columns], memory after."""
+        before = memory[-1] if self._previous is not None else None
+        x = self._inputs(obs, first, before, extra)
+        if self._body is not None:
+            x = self._body(x)
+        core = self._core[0]
+        if core is not None:
+            x, memory = core.step(x, memory if before is None else memory[:-1], first)
+            if before is not None:
+                memory = (*memory, before)
+        x = self._head(x)
+        return (x if self._centre is None else x @ self._centre), memory
+
+    def remember(self, memory: Memory, action: Tensor) -> Memory:
+        """The memory after `step`, with the action [R, N, ...] that was then taken."""
+        return memory if self._previous is None else (*memory[:-1], action)
+
+    def observe(self, obs: Tensor, valid: Tensor) -> None:
+        """Let the normaliser learn from obs [R, T, N, ...] where valid [R, T, N]; for `update` only."""
+        if self.norm is not None:
+            R, T, N = valid.shape
+            self.norm.update(self._obs(obs).view(R, T, N, -1), valid)
+
+    def target(self) -> Network:
+        """A frozen copy of the weights that shares the normaliser: a target network."""
+        memo = {} if self.norm is None else {id(self.norm): self.norm}
+        return copy.deepcopy(self, memo).requires_grad_(False)
+
+    def _inputs(self, obs: Tensor, first: Tensor, before: Tensor | None, extra: Tensor | None) -> Tensor:
+        x = self._obs(obs)  # [R, rows, F]: T and N are one axis for everything but the core
+        if self._normalise is not None:
+            x = self._normalise(x)
+        parts = [x]
+        if extra is not None:
+            parts.append(extra.reshape(len(x), -1, extra.shape[-1]))
+        if before is not None and self._previous is not None:
+            features = self._previous(before)
+            parts.append(features.masked_fill(first.reshape(len(x), -1, 1), 0.0))
+        return x if len(parts) == 1 else torch.cat(parts, -1)
+
+
+class _Encoding:
+    """Elements of a space as rows of features: [R, ..., *shape] -> [R, rows, F].
+
+    Boxes are flattened, uint8 is scaled to 0 .. 1, integers become one-hot.
+    """
+
+    def __init__(self, space: Space, dtype: torch.dtype, device: torch.device) -> None:
+        self.size, self.dtype, self.device, self.shape = _features(space), dtype, device, space.shape
+        self.scale = 1.0 / 255.0 if space.dtype == "uint8" else None
+        self.classes: Tensor | None = None
+        self.columns: Tensor | None = None
+        if isinstance(space, Discrete):
+            self.classes = torch.arange(space.n, device=device)
+        elif isinstance(space, MultiDiscrete):
+            sizes = torch.tensor(space.nvec)
+            self.columns = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
+            self.classes = torch.cat([torch.arange(n) for n in space.nvec]).to(device)
+
+    def __call__(self, values: Tensor) -> Tensor:
+        if self.classes is None:
+            x = values.reshape(len(values), -1, self.size).to(self.dtype)
+            return x if self.scale is None else x * self.scale
+        if self.columns is None:
+            return (values.reshape(len(values), -1, 1) == self.classes).to(self.dtype)
+        rows = values.reshape(len(values), -1, self.shape[0])
+        return (rows[..., self.columns] == self.classes).to(self.dtype)
+
+    def zeros(self, *lead: int) -> Tensor:
+        dtype = self.dtype if self.classes is None else torch.int64
+        return torch.zeros(*lead, *self.shape, dtype=dtype, device=self.device)

@@ -1,0 +1,53 @@
+"""A trained run as a moving picture, drawn by Gymnasium's own renderers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from rlrun import envs
+from rlrun.collector import mode_of, reset
+from rlrun.config import ConfigError, from_dict
+from rlrun.rng import child, keys
+from rlrun.runner import load, read_run
+
+_MAX_FRAMES = 1000
+_COLOURS = 64  # of a GIF's palette: these scenes are flat
+
+
+def play(folder: Path, out: Path, replica: int = 0) -> float:
+    """Write one greedy episode of a replica to the GIF `out`; returns the episode's return.
+
+    Raises:
+        ConfigError: the env cannot be drawn, or a package for drawing is missing.
+    """
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ConfigError("making a GIF needs Pillow", "pip install 'rlrun[render]'") from None
+
+    policy = load(folder, replica)
+    record = read_run(folder)
+    env = envs.make(from_dict(record["config"]).env, 1)
+    if mode_of(env) != "Disabled" or not hasattr(env, "render_frame"):
+        raise ConfigError(f"{folder}: this environment cannot be drawn", "play works with native and Gymnasium envs")
+    seed = child(keys([int(record["replicas"][replica]["seed"])], "play")[:, None], np.zeros((1, 1), np.int64))
+    obs = reset(env, seed, np.ones((1, 1), bool), {})
+    memory, total, done, frames = None, 0.0, False, []
+    try:
+        frames.append(Image.fromarray(env.render_frame(0)))  # type: ignore[attr-defined]
+        while not done and len(frames) < _MAX_FRAMES:
+            action, memory = policy.act(obs, memory, first=[memory is None])
+            obs, reward, terminated, truncated, _ = env.step(action)
+            total += float(reward[0])
+            done = bool(terminated[0] or truncated[0])
+            frames.append(Image.fromarray(env.render_frame(0)))  # type: ignore[attr-defined]
+    except (NotImplementedError, ImportError) as error:
+        raise ConfigError(f"{folder}: {error}") from None
+    fps = int(env.metadata.get("render_fps", 30))
+    every = max(fps // 25, 1)  # viewers slow down what is faster
+    shown = [frame.quantize(_COLOURS) for frame in (*frames[:-1:every], frames[-1])]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    shown[0].save(out, save_all=True, append_images=shown[1:], duration=1000 * every // fps, loop=0, optimize=True)
+    return total

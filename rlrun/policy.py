@@ -1,0 +1,70 @@
+"""A trained policy on plain NumPy arrays: no environment, no trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rlrun.core import Algorithm, Memory
+from rlrun.lazy import torch
+from rlrun.rng import Stream
+
+
+class Policy:
+    """One replica's policy. Observations are one ([...]) or a batch ([N, ...])."""
+
+    def __init__(self, algo: Algorithm, spec: Any, step: int, mode: str = "greedy") -> None:
+        self._algo, self._spec, self._mode = algo, spec, mode
+        self._step = np.array([step])
+        self._rng = Stream(spec.seeds, "policy", spec.device)
+
+    def act(self, obs: Any, memory: Memory | None = None, first: Any = None) -> tuple[np.ndarray, Memory]:
+        """The action for `obs`, and the memory to hand back with the next one.
+
+        `first` (bool, one an env) says that an episode begins; it defaults to true where no
+        memory is given.
+        """
+        with torch.no_grad():
+            tensor, memory, flags, single = self._inputs(obs, memory, first)
+            act = self._algo.act(tensor, memory, flags, step=self._step, mode=self._mode, rng=self._rng)  # type: ignore[arg-type]
+        action = act.action[0].cpu().numpy()
+        return (action[0] if single else action), act.memory
+
+    def q(self, obs: Any, memory: Memory | None = None, first: Any = None) -> np.ndarray:
+        """Action values, [A] or [N, A]. AttributeError if the algorithm has none."""
+        return self._values("q", obs, memory, first)
+
+    def value(self, obs: Any, memory: Memory | None = None, first: Any = None) -> np.ndarray:
+        """State values, a number or [N]. AttributeError if the algorithm has none."""
+        return self._values("value", obs, memory, first)
+
+    def _values(self, name: str, obs: Any, memory: Memory | None, first: Any) -> np.ndarray:
+        function = getattr(self._algo, name, None)
+        if function is None:
+            raise AttributeError(
+                f"{type(self._algo).__name__} has no {name}: it does not estimate such values"
+            )
+        with torch.no_grad():
+            tensor, memory, flags, single = self._inputs(obs, memory, first)
+            out = function(tensor, memory, flags)[0].cpu().numpy()
+        return out[0] if single else out
+
+    def _inputs(self, obs: Any, memory: Memory | None, first: Any) -> tuple[Any, Memory, Any, bool]:
+        space = self._spec.obs
+        array = np.asarray(obs)
+        single = array.ndim == len(space.shape)
+        if array.shape[0 if single else 1 :] != space.shape:
+            raise ValueError(f"obs has shape {array.shape}; expected {space.shape} or (N, *{space.shape})")
+        count = 1 if single else len(array)
+        dtype = self._spec.dtype if space.dtype.startswith("float") else space.dtype
+        tensor = torch.as_tensor(array.reshape(1, count, *space.shape), dtype=getattr(torch, dtype)).to(
+            self._spec.device
+        )
+        flags = (
+            np.full(count, memory is None)
+            if first is None
+            else np.broadcast_to(np.asarray(first, bool), (count,))
+        )
+        memory = self._algo.initial_memory(count) if memory is None else memory
+        return tensor, memory, torch.from_numpy(np.array(flags)[None]).to(self._spec.device), single

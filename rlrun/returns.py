@@ -1,0 +1,76 @@
+"""Returns and advantages: pure functions of rollouts, axes [R, T, ...], no state.
+
+`ended` is terminated or truncated: nothing flows across it. `discount` is data, never a
+flag: gamma to the power of the steps taken, and 0 where the task terminated.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rlrun.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def n_step(
+    reward: Tensor, terminated: Tensor, ended: Tensor, gamma: float, n: int, starts: int | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """n-step returns without their bootstrap (Watkins 1989; Sutton and Barto 2018, 7.1).
+
+    A window stops at the episode's end and at the end of the sequence, whichever is first,
+    so late positions use fewer steps. The target is `total + discount * v(next_obs[last])`.
+
+    Args:
+        reward, terminated, ended: [R, T, ...]; starts: first positions that are wanted.
+    Returns:
+        total, discount, last: [R, starts, ...]; `last` is the time index (int64) of the
+        window's final step.
+    """
+    length = reward.shape[1]
+    starts = length if starts is None else starts
+    total = reward[:, :starts].clone()
+    discount = torch.full_like(total, gamma)
+    last = (
+        torch.arange(starts, device=reward.device).view(1, -1, *[1] * (reward.ndim - 2)).expand(total.shape)
+    )
+    alive = ~ended[:, :starts]
+    for k in range(1, min(n, length)):
+        width = min(starts, length - k)  # later positions have run out of sequence
+        grow = alive[:, :width]
+        total[:, :width] += torch.where(grow, discount[:, :width] * reward[:, k : k + width], 0.0)
+        discount[:, :width] = torch.where(grow, discount[:, :width] * gamma, discount[:, :width])
+        last = torch.cat([last[:, :width] + grow, last[:, width:]], 1) if width < starts else last + grow
+        alive = torch.cat([grow & ~ended[:, k : k + width], alive[:, width:]], 1)
+    stop = terminated[:, :starts] if n == 1 else terminated.gather(1, last)
+    return total, discount * ~stop, last
+
+
+def gae(
+    reward: Tensor,
+    value: Tensor,
+    next_value: Tensor,
+    terminated: Tensor,
+    ended: Tensor,
+    gamma: float,
+    gae_lambda: float,
+) -> Tensor:
+    """Generalised advantage estimation (Schulman et al. 2016), all [R, T, N].
+
+    `next_value` is the value of the true successor, so that a truncated step bootstraps
+    from where the clock stopped it and a terminated one from nothing.
+    """
+    delta = reward + gamma * next_value * ~terminated - value
+    decay = gamma * gae_lambda * (~ended).to(delta.dtype)
+    advantage = torch.empty_like(delta)
+    running = torch.zeros_like(delta[:, 0])
+    for t in range(delta.shape[1] - 1, -1, -1):
+        running = torch.addcmul(delta[:, t], decay[:, t], running, out=advantage[:, t])
+    return advantage
+
+
+def discounted(reward: Tensor, ended: Tensor, gamma: float) -> Tensor:
+    """Rewards to go within each episode, [R, T, N]: no bootstrap (Williams 1992)."""
+    zero = torch.zeros_like(reward)
+    return gae(reward, zero, zero, ended, ended, gamma, 1.0)

@@ -1,0 +1,39 @@
+"""Small operations on sequences [R, T, N, ...] that several families of algorithms share."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlrun.core import Memory, Rollout
+from rlrun.lazy import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def successor(net: Any, batch: Rollout, memories: Memory) -> Tensor:
+    """The network's output at next_obs after every step, [R, T, N, out].
+
+    One parallel step from the memory after each step (leaves [R, T, N, ...], as `unroll`
+    returns them): this bootstraps a truncated episode exactly, where no later row of the
+    sequence could.
+    """
+    flat = tuple(leaf.flatten(1, 2) for leaf in memories)
+    flat = net.remember(flat, batch.action.flatten(1, 2))
+    never = torch.zeros_like(batch.first.flatten(1, 2))
+    out, _ = net.step(batch.next_obs.flatten(1, 2), flat, never)
+    return out.view(*batch.reward.shape, -1)
+
+
+def masked_mean(value: Tensor, valid: Tensor) -> Tensor:
+    """Mean over everything but R, of valid steps only: [R]."""
+    weight = valid.to(value.dtype)
+    return (value * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1.0)
+
+
+def take_steps(sequence: Tensor, last: Tensor) -> Tensor:
+    """sequence [R, L, B, ...] at the time indices `last` [R, S, B]."""
+    if sequence.shape[1] == 1:
+        return sequence
+    index = last.view(*last.shape, *[1] * (sequence.ndim - 3)).expand(*last.shape, *sequence.shape[3:])
+    return sequence.gather(1, index)

@@ -1,0 +1,221 @@
+"""How sure one can be: robust averages, and intervals for these periods and for a new one.
+
+Two questions need two intervals. "For these periods": how far the score would move with
+other seeds on the same folds, by a bootstrap stratified over folds (Agarwal et al., "Deep
+reinforcement learning at the edge of the statistical precipice", 2021). "For a new period":
+seeds are averaged within a fold, and Student's t is taken over fold means, which in
+simulations with a strong fold effect is the only one of the usual choices that holds its
+nominal level. The t interval assumes independent folds, so what is compared is the paired
+difference to a baseline, in which much of the period's common effect cancels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+
+from rlrun.rng import keys, uniforms
+
+Statistic = Callable[..., np.ndarray]  # (values, axis) -> values without that axis
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A confidence interval, and in words what it covers and how it was made."""
+
+    low: float
+    high: float
+    level: float
+    kind: str
+
+    @property
+    def width(self) -> float:
+        return self.high - self.low
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def iqm(values: np.ndarray, axis: int = -1) -> np.ndarray:
+    """Interquartile mean: the mean after cutting floor(25 %) of the values at each end."""
+    ordered = np.sort(np.asarray(values, np.float64), axis)
+    n = ordered.shape[axis]
+    return ordered.take(np.arange(n // 4, n - n // 4), axis).mean(axis)
+
+
+def stratified_bootstrap(
+    strata: Sequence[np.ndarray],
+    statistic: Statistic = np.mean,
+    *,
+    level: float = 0.95,
+    n_boot: int = 2000,
+    seed: int = 0,
+) -> Interval | None:
+    """Percentile interval of a statistic over pooled values, resampled within each stratum.
+
+    `strata` holds one array of values per fold; None if no fold has two values, since then
+    there is nothing to resample. The same `seed` gives the same interval.
+    """
+    groups = [np.asarray(values, np.float64) for values in strata]
+    if all(len(values) < 2 for values in groups):
+        return None
+    drawn, counter = [], 0
+    for values in groups:
+        size = n_boot * len(values)
+        index = uniforms(keys([seed], "bootstrap"), np.arange(counter, counter + size)) * len(values)
+        counter += size
+        drawn.append(values[index.astype(np.int64).reshape(n_boot, -1)])
+    samples = statistic(np.concatenate(drawn, 1), axis=-1)
+    low, high = np.quantile(samples, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(low), float(high), level, "bootstrap over seeds, stratified by fold")
+
+
+def t_interval(values: Sequence[float] | np.ndarray, *, level: float = 0.95, over: str) -> Interval | None:
+    """Student's t interval of a mean; None from fewer than 3 values, which say nothing of spread.
+
+    `over` says in the plural what the values are, such as "folds".
+    """
+    x = np.asarray(values, np.float64)
+    if len(x) < 3:
+        return None
+    half = t_quantile((1 + level) / 2, len(x) - 1) * float(x.std(ddof=1)) / math.sqrt(len(x))
+    mean = float(x.mean())
+    return Interval(mean - half, mean + half, level, f"t over {len(x)} {over}")
+
+
+def aggregate(
+    scores: Sequence[float] | np.ndarray, folds: Sequence[int | None] | None = None, *, level: float = 0.95
+) -> dict[str, Any]:
+    """Mean, median and IQM of one score per replica, and an interval of the mean, ready for JSON.
+
+    The interval is over seeds, or over the means of folds if every score has one. What the
+    scores do not allow is None: everything without a score, the interval below 3 values.
+    """
+    x = np.asarray(scores, np.float64)
+    if not len(x):
+        return dict.fromkeys(("mean", "median", "iqm", "interval", "interval_kind"))
+    units, over = x, "seeds"
+    if folds is not None and None not in folds:
+        units, over = fold_means(x, folds), "folds"
+    interval = t_interval(units, level=level, over=over)
+    return {
+        "mean": float(x.mean()),
+        "median": float(np.median(x)),
+        "iqm": float(iqm(x)),
+        "interval": interval and [interval.low, interval.high],
+        "interval_kind": interval and f"{interval.level:.0%} {interval.kind}, of the mean",
+    }
+
+
+def fold_means(scores: np.ndarray, folds: Sequence[Any]) -> np.ndarray:
+    """The mean over seeds of each fold, in the folds' order."""
+    labels = np.asarray(folds)
+    return np.array([scores[labels == fold].mean() for fold in sorted(set(folds))])
+
+
+@dataclass(frozen=True)
+class Paired:
+    """What a paired comparison says: differences d [K, S] of K folds and S seeds."""
+
+    mean: float
+    per_fold: tuple[float, ...]
+    wins: int  # folds in which the difference is positive
+    new_period: Interval | None  # the headline
+    these_periods: Interval | None
+    detectable: float | None  # the effect that these folds would have shown four times in five
+    autocorrelation: float | None  # of fold differences; the t interval assumes none
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def paired(
+    agent: np.ndarray, baseline: np.ndarray, *, level: float = 0.95, n_boot: int = 2000, seed: int = 0
+) -> Paired:
+    """Differences between scores [K, S] and a baseline's [K] or [K, S] on the same folds (and seeds).
+
+    The headline interval is the wider of the two: where folds hardly differ, the spread of
+    fold means can by chance be smaller than that of seeds.
+    """
+    agent, baseline = np.asarray(agent, np.float64), np.asarray(baseline, np.float64)
+    difference = agent - (baseline[:, None] if baseline.ndim == 1 else baseline)
+    means = difference.mean(1)
+    k = len(means)
+    new = t_interval(means, level=level, over="folds")
+    these = stratified_bootstrap(list(difference), level=level, n_boot=n_boot, seed=seed)
+    detectable = correlation = None
+    if new is not None:
+        half = new.width / 2
+        # power 0.8 of a two-sided test, by the t quantiles of both errors
+        detectable = half * (1 + t_quantile(0.8, k - 1) / t_quantile((1 + level) / 2, k - 1))
+        centred = means - means.mean()
+        total = float((centred**2).sum())
+        correlation = float((centred[1:] * centred[:-1]).sum()) / total if total > 0 else None
+        if these is not None and these.width > new.width:
+            new = Interval(these.low, these.high, level, these.kind + " (wider than t over folds)")
+    return Paired(
+        float(means.mean()),
+        tuple(float(m) for m in means),
+        int((means > 0).sum()),
+        new,
+        these,
+        detectable,
+        correlation,
+    )
+
+
+def t_cdf(x: float, df: float) -> float:
+    """Student's t distribution function with `df` > 0 degrees of freedom."""
+    tail = 0.5 * _beta(df / (df + x * x), df / 2, 0.5)
+    return 1 - tail if x > 0 else tail
+
+
+def t_quantile(p: float, df: float) -> float:
+    """The value that Student's t with `df` degrees of freedom stays below with probability `p`.
+
+    Raises:
+        ValueError: p is not inside (0, 1), or df not positive.
+    """
+    if not (0 < p < 1 and df > 0):
+        raise ValueError(f"no t quantile for p = {p} with {df} degrees of freedom")
+    if p < 0.5:
+        return -t_quantile(1 - p, df)
+    low, high = 0.0, max(1.0, NormalDist().inv_cdf(p))
+    while t_cdf(high, df) < p:
+        low, high = high, 2 * high
+    for _ in range(200):  # bisection: slow and certain, and called a handful of times
+        middle = (low + high) / 2
+        if middle in (low, high):
+            break
+        low, high = (middle, high) if t_cdf(middle, df) < p else (low, middle)
+    return (low + high) / 2
+
+
+def _beta(x: float, a: float, b: float) -> float:
+    """The regularised incomplete beta function I_x(a, b), by Lentz's continued fraction."""
+    if x <= 0 or x >= 1:
+        return 0.0 if x <= 0 else 1.0
+    if x > (a + 1) / (a + b + 2):  # where the fraction converges slowly, use the symmetry
+        return 1 - _beta(1 - x, b, a)
+    front = math.exp(
+        math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x)
+    )
+    tiny = 1e-300
+    c, d = 1.0, 1 / (1 - (a + b) * x / (a + 1) or tiny)
+    value = d
+    for m in range(1, 500):
+        for numerator in (
+            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
+        ):
+            d = 1 / (1 + numerator * d or tiny)
+            c = 1 + numerator / c or tiny
+            value *= c * d
+        if abs(c * d - 1) < 1e-15:
+            break
+    return front * value / a

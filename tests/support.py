@@ -1,0 +1,225 @@
+"""Helpers of the tests: small configs of every recipe, and training without a command line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rlrun import checkpoint, envs
+from rlrun.catalog import recipes
+from rlrun.collector import Collector
+from rlrun.compose import compose
+from rlrun.config import ConfigError, RunConfig
+from rlrun.core import Algorithm, Rollout, State
+from rlrun.runner import Task, build
+from rlrun.session import Session
+from rlrun.trainer import Clock, train
+
+ALGORITHMS = sorted(recipes("algo"))
+QUIET = {"log.tensorboard": "false", "log.plot": "false", "eval.episodes": 2, "eval.during": 2}
+# Small enough for a test: numbers above these are lowered, wherever a config has them.
+SMALL = {
+    "model.hidden_size": 8,
+    "env.max_steps": 30,
+    "algo.rollout_steps": 8,
+    "algo.epochs": 2,
+    "algo.n_minibatches": 2,
+    "algo.chunk_length": 4,
+    "algo.buffer_size": 400,
+    "algo.batch_size": 16,
+    "algo.learning_starts": 40,
+    "algo.train_every": 4,
+    "algo.sequence_length": 4,
+    "algo.burn_in": 2,
+    "algo.n_step": 2,
+}
+HOMES = ("", "cartpole", "pendulum", "frozen_lake", "cliff_walking", "bandit")
+
+
+def value_at(config: Any, path: str) -> Any:
+    """The value of a dotted key; AttributeError if the config has none."""
+    for name in path.split("."):
+        config = getattr(config, name)
+    return config
+
+
+def known(config: Any, values: Mapping[str, Any]) -> list[str]:
+    """Overrides for those keys of `values` that a config has."""
+    out = []
+    for path, value in values.items():
+        try:
+            value_at(config, path)
+        except AttributeError:
+            continue
+        out.append(f"{path}={'null' if value is None else value}")
+    return out
+
+
+def shrunk(config: RunConfig) -> list[str]:
+    """Overrides that make a config small and quiet."""
+    out = known(config, QUIET | {"model.hidden": "[8]", "model.head": "[]"})
+    for path in (text.split("=")[0] for text in known(config, SMALL)):
+        now = value_at(config, path)
+        if now is not None and now > SMALL[path]:
+            out.append(f"{path}={SMALL[path]}")
+    return out
+
+
+@cache
+def home(algo: str) -> tuple[str, ...]:
+    """Overrides that give a recipe a task that it can work on: its own, or the first that fits."""
+    refusals = []
+    for env in HOMES:
+        overrides = (f"algo={algo}", *([f"env={env}"] if env else []))
+        try:
+            Task.of(compose(overrides))
+        except ConfigError as refusal:
+            refusals.append(str(refusal))
+        else:
+            return overrides
+    raise AssertionError(f"algo={algo} fits no task: {refusals}")
+
+
+@cache
+def _small(algo: str) -> RunConfig:
+    recipe = compose(home(algo))
+    return compose([*home(algo), *shrunk(recipe), f"num_envs={min(recipe.num_envs, 2)}", "total_steps=4000"])
+
+
+def small(algo: str, **main: Any) -> RunConfig:
+    """A recipe's config on its home task, shrunk; `main` replaces main keys."""
+    return replace(deepcopy(_small(algo)), **main)
+
+
+@dataclass
+class Trial:
+    """The parts of a run, as the trainer holds them."""
+
+    task: Task
+    algo: Algorithm
+    collector: Collector | None
+    clock: Clock
+
+    @classmethod
+    def of(cls, config: RunConfig) -> Trial:
+        task = Task.of(config)
+        algo = build(config, task.spec())
+        collector = task.collector() if algo.rollout_steps else None
+        return cls(task, algo, collector, Clock(len(task.evaluation.replicas), config.total_steps))
+
+    def train(self, updates: int, on_step: Callable[[Clock, dict[str, Any]], None] | None = None) -> None:
+        """Run the loop for a number of updates, or until every replica has ended."""
+        last = self.clock.updates + updates
+
+        def stop(clock: Clock, metrics: dict[str, Any]) -> None:
+            if on_step:
+                on_step(clock, metrics)
+            converged = self.algo.converged()
+            if converged is not None:
+                clock.active = clock.active & ~converged
+            if clock.updates >= last:
+                raise StopIteration
+
+        try:
+            train(self.algo, self.collector, self.clock, stop)
+        except StopIteration:
+            return
+
+    def state(self) -> State:
+        """Copies of the algorithm's and the collector's state."""
+        parts = {f"algo/{k}": v for k, v in self.algo.state().items()}
+        if self.collector is not None:
+            parts |= {f"collector/{k}": v for k, v in self.collector.state().items()}
+        return {name: leaf.detach().clone() for name, leaf in parts.items()}
+
+    def load(self, state: State) -> None:
+        self.algo.load_state({k[5:]: v for k, v in state.items() if k.startswith("algo/")})
+        if self.collector is not None:
+            self.collector.load_state({k[10:]: v for k, v in state.items() if k.startswith("collector/")})
+
+
+def session(config: RunConfig, folder: Path, saved: checkpoint.Checkpoint | None = None) -> Session:
+    """A session in `folder`, fresh or restored."""
+    folder.mkdir(exist_ok=True)
+    trial = Trial.of(config)
+    return Session(config, folder, trial.algo, trial.collector, trial.task.evaluation, saved)
+
+
+class Interrupted(Exception):
+    """Raised by `train_until`."""
+
+
+def train_until(run: Session, updates: int | None = None) -> None:
+    """Train a session to its end, or save and stop after an update, as a signal would."""
+    on_step = run.on_step
+
+    def stop(clock: Clock, metrics: dict[str, Any]) -> None:
+        on_step(clock, metrics)
+        if clock.updates == updates:
+            run.save()
+            raise Interrupted
+
+    run.on_step = stop  # type: ignore[method-assign]
+    try:
+        run.train()
+    except Interrupted:
+        pass
+    finally:
+        run.metrics.sync()
+        run.metrics.close()
+
+
+def digest(state: Mapping[str, torch.Tensor], rows: Iterable[int] | None = None) -> dict[str, str]:
+    """A hash of every leaf, or of some of its replicas: equal exactly where the bits are."""
+    keep = slice(None) if rows is None else list(rows)
+    return {
+        name: hashlib.sha256(leaf[keep].detach().contiguous().cpu().numpy().tobytes()).hexdigest()
+        for name, leaf in state.items()
+    }
+
+
+def assert_same_bits(a: State, b: State, rows: Iterable[int] | None = None) -> None:
+    rows = None if rows is None else list(rows)
+    one, other = digest(a, rows), digest(b, rows)
+    assert one.keys() == other.keys()
+    assert [name for name in one if one[name] != other[name]] == []
+
+
+def final_state(folder: Path) -> State:
+    """All tensors of a run's newest checkpoint."""
+    saved, notes = checkpoint.load(folder / "ckpt")
+    assert not notes
+    return {f"{stem}/{name}": leaf for stem, leaves in saved.files.items() for name, leaf in leaves.items()}
+
+
+def poison(rollout: Rollout, replica: int) -> Rollout:
+    """The same rollout with every reward of one replica NaN."""
+    reward = rollout.reward.clone()
+    reward[replica] = float("nan")
+    return rollout.with_(reward=reward)
+
+
+def act_once(trial: Trial, mode: str, rng: Any) -> torch.Tensor:
+    """Actions on a reset of the training env; memory fresh."""
+    task, replicas, n = trial.task, len(trial.task.evaluation.replicas), trial.task.config.num_envs
+    env = envs.make(task.config.env, replicas * n)
+    obs = env.reset(seed=7)[0].reshape(replicas, n, *task.obs.shape)
+    dtype = task.config.dtype if task.obs.dtype.startswith("float") else task.obs.dtype
+    with torch.no_grad():
+        act = trial.algo.act(
+            torch.from_numpy(obs).to(getattr(torch, dtype)),
+            trial.algo.initial_memory(n),
+            torch.ones(replicas, n, dtype=torch.bool),
+            step=np.zeros(replicas, np.int64),
+            mode=mode,
+            rng=rng,
+        )
+    return act.action

@@ -1,0 +1,227 @@
+"""What every algorithm promises, whatever it learns: checked for every recipe under conf/algo.
+
+A new YAML file joins by itself, on its home task, shrunk.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from support import (
+    ALGORITHMS,
+    Trial,
+    act_once,
+    assert_same_bits,
+    digest,
+    final_state,
+    poison,
+    session,
+    small,
+    train_until,
+)
+
+from rlrun import checkpoint, registry, runner
+from rlrun.core import select
+from rlrun.rng import Stream
+
+pytestmark = pytest.mark.parametrize("algo", ALGORITHMS)
+
+
+def test_replica_is_a_lone_run(algo: str) -> None:
+    """The middle one of three equals a run of its seed alone, in every leaf, after 200 updates."""
+    config = small(algo, dtype="float64", seed=11, replicas=3)
+    batch, lone = Trial.of(config), Trial.of(replace(config, seed=12, replicas=1))
+    batch.train(200)
+    lone.train(200)
+    own, alone = select(batch.state(), 1), lone.state()
+    assert own.keys() == alone.keys()
+    for name, leaf in own.items():
+        torch.testing.assert_close(leaf, alone[name], rtol=1e-6, atol=1e-6, equal_nan=True, msg=lambda m: f"{name}: {m}")  # noqa: B023
+    assert batch.clock.step[1] == lone.clock.step[0]
+
+
+def test_state_has_replicas_first(algo: str) -> None:
+    """Every leaf is [R, ...], and one replica's slice is the state of a lone run."""
+    config = small(algo, replicas=3)
+    batch, lone = Trial.of(config), Trial.of(replace(config, seed=99, replicas=1))
+    batch.train(30)
+    lone.train(2)  # other weights, other data: everything must be overwritten
+    state = batch.state()
+    assert state and all(leaf.shape[:1] == (3,) for leaf in state.values())
+    one = select(state, 1)
+    lone.load(one)
+    assert_same_bits(lone.state(), one)
+
+
+def test_state_is_refused_unless_it_fits(algo: str) -> None:
+    """A leaf that is missing, or of another shape, is an error and not a silent start from new weights."""
+    trial = Trial.of(small(algo))
+    state = {name: leaf.clone() for name, leaf in trial.algo.state(("weights",)).items()}
+    name = next(iter(state))
+    with pytest.raises((ValueError, KeyError)):
+        trial.algo.load_state({k: v for k, v in state.items() if k != name}, ("weights",))
+    longer = torch.cat([state[name], state[name]], -1)
+    with pytest.raises(ValueError):
+        trial.algo.load_state(state | {name: longer}, ("weights",))
+
+
+def test_metrics_are_detached_and_per_replica(algo: str) -> None:
+    seen: set[str] = set()
+
+    def check(clock: Any, metrics: dict[str, torch.Tensor]) -> None:
+        for tag, value in metrics.items():
+            seen.add(tag)
+            assert isinstance(value, torch.Tensor) and value.shape == (2,) and not value.requires_grad, tag
+            assert bool(value.isfinite().all()), tag
+
+    Trial.of(small(algo, replicas=2)).train(60, check)
+    assert seen and all(tag.startswith(("loss/", "train/")) for tag in seen)
+
+
+def test_greedy_draws_nothing_and_acting_changes_nothing(algo: str) -> None:
+    trial = Trial.of(small(algo, replicas=2))
+    trial.train(30)
+    before = digest(trial.state())
+    rng = Stream(trial.task.evaluation.seeds, "test")
+    one, two = act_once(trial, "greedy", rng), act_once(trial, "greedy", rng)
+    assert torch.equal(one, two)
+    assert (rng.counter == 0).all()
+    act_once(trial, "sample", rng)
+    act_once(trial, "explore", rng)
+    assert digest(trial.state()) == before
+
+
+def test_acting_draws_as_much_for_every_replica(algo: str) -> None:
+    trial = Trial.of(small(algo, replicas=3))
+    trial.train(20)
+    rng = Stream(trial.task.evaluation.seeds, "test")
+    for mode in ("sample", "explore"):
+        act_once(trial, mode, rng)
+        assert len(set(rng.counter.tolist())) == 1
+
+
+def test_evaluation_mutates_nothing(algo: str) -> None:
+    trial = Trial.of(small(algo, replicas=2))
+    trial.train(30)
+    before = digest(trial.state())
+    one = trial.task.evaluation.periodic(trial.algo, trial.clock.step)
+    two = trial.task.evaluation.periodic(trial.algo, trial.clock.step)
+    assert digest(trial.state()) == before
+    assert one.keys() == two.keys() and all(np.array_equal(one[tag], two[tag]) for tag in one)
+
+
+def test_evaluating_more_often_changes_no_bit(algo: str, tmp_path: Path) -> None:
+    states = []
+    for every in (40, 1_000_000):
+        config = small(algo)
+        if not hasattr(config.eval, "every"):
+            pytest.skip("this recipe's evaluation plays no episodes while training")
+        config = replace(config, eval=replace(config.eval, every=every))
+        run = session(config, tmp_path / str(every))
+        train_until(run, 40)
+        saved, _ = checkpoint.load(tmp_path / str(every) / "ckpt")
+        kept = {k: v for k, v in saved.files["tensors"].items() if k.startswith(("algo/", "collector/", "means/"))}
+        states.append(kept | saved.files["replay"])
+    assert_same_bits(*({k: v for k, v in s.items() if not k.startswith("means/")} for s in states))
+
+
+@pytest.mark.parametrize("what", ["weights", "rewards"])
+def test_nan_stays_in_its_replica(
+    algo: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The others are bit-identical to a run without it; the failed one is named, and the run exits with 1."""
+    config = small(algo, replicas=3, out=str(tmp_path))
+    kind = registry.entry_of(config.algo).build
+    if what == "rewards" and not kind.rollout_steps:
+        pytest.skip("it never acts, and all replicas share its data")
+    updates = 12 if algo == "value_iteration" else 40
+    config = replace(config, total_steps=_steps(config, updates))
+    update, count = kind.update, 0
+
+    def poisoned(self: Any, rollout: Any, *, step: np.ndarray) -> dict[str, torch.Tensor]:
+        nonlocal count
+        count += 1
+        if count >= 15 and what == "rewards":
+            rollout = poison(rollout, 1)
+        if count == min(15, updates // 2) and what == "weights":
+            for leaf in self.state(("weights",)).values():
+                if leaf.is_floating_point():
+                    leaf[1] = float("nan")
+        return update(self, rollout, step=step)
+
+    clean = runner.execute(config, folder=tmp_path / "clean", quiet=True)
+    assert clean.exit_code == 0
+    monkeypatch.setattr(kind, "update", poisoned)
+    failed = runner.execute(config, folder=tmp_path / "failed", quiet=True)
+    assert failed.exit_code == 1
+    rows = failed.summary["replicas"]
+    assert [("failed" in row) for row in rows] == [False, True, False]
+    assert json.loads((tmp_path / "failed" / "status.json").read_text())["status"] == "failed"
+    assert "replica 1 (seed=2) failed" in capsys.readouterr().err
+    one, other = final_state(tmp_path / "clean"), final_state(tmp_path / "failed")
+    apart = ("tensors/kept", "tensors/means")  # what the trainer keeps because a replica ended early
+    one, other = ({k: v for k, v in s.items() if not k.startswith(apart)} for s in (one, other))
+    assert_same_bits(one, other, rows=[0, 2])
+    for row in (0, 2):
+        assert clean.summary["replicas"][row] == rows[row]
+    if what == "rewards":
+        for name in Trial.of(config).algo.state(("weights", "normalizer")):  # the policy is still of use
+            assert bool(other[f"tensors/algo/{name}"][1].double().isfinite().all()), name
+
+
+def _steps(config: Any, updates: int) -> int:
+    """total_steps that make a run of about `updates` updates."""
+    kind = registry.entry_of(config.algo).build
+    if not kind.rollout_steps:
+        return updates
+    trial = Trial.of(config)
+    trial.train(updates)
+    return int(trial.clock.step.max())
+
+
+def test_resume_is_uninterrupted(algo: str, tmp_path: Path) -> None:
+    """Stop after 37 updates, restore into new objects, go on: final state and metrics, byte for byte."""
+    updates, stop = (14, 7) if algo == "value_iteration" else (60, 37)
+    config = small(algo, replicas=2)
+    config = replace(config, total_steps=_steps(config, updates))
+    if hasattr(config.eval, "every"):
+        config = replace(config, eval=replace(config.eval, every=max(config.total_steps // 5, 1)))
+    whole = session(config, tmp_path / "whole")
+    train_until(whole)
+    part = session(config, tmp_path / "part")
+    train_until(part, stop)
+    assert part.clock.active.any()
+    saved, notes = checkpoint.load(tmp_path / "part" / "ckpt")
+    assert not notes
+    rest = session(config, tmp_path / "part", saved)
+    train_until(rest)
+    assert rest.clock.updates == whole.clock.updates
+    for name in ("tensors.safetensors", "replay.safetensors"):
+        one, other = (
+            (tmp_path / run / "ckpt" / f"{whole.clock.updates:08d}" / name).read_bytes() for run in ("whole", "part")
+        )
+        assert one == other, name
+    one, other = ((tmp_path / run / "metrics.jsonl").read_bytes() for run in ("whole", "part"))
+    assert one == other and one
+
+
+def test_nothing_mutable_is_left_out_of_the_state(algo: str) -> None:
+    """After restoring into fresh objects, the next 20 updates are the same, metrics included."""
+    config = small(algo, replicas=2)
+    trial, fresh = Trial.of(config), Trial.of(config)
+    trial.train(8 if algo == "value_iteration" else 45)
+    fresh.load(trial.state())
+    fresh.clock.step, fresh.clock.active = trial.clock.step.copy(), trial.clock.active.copy()
+    records: list[list[dict[str, torch.Tensor]]] = [[], []]
+    for one, record in zip((trial, fresh), records, strict=True):
+        one.train(20, lambda clock, metrics, record=record: record.append({k: v.clone() for k, v in metrics.items()}))
+    assert len(records[0]) == len(records[1]) > 0
+    for a, b in zip(*records, strict=True):
+        assert_same_bits(a, b)
+    assert_same_bits(trial.state(), fresh.state())
