@@ -22,7 +22,9 @@ __version__ = "0.1.0"
 __all__ = ["__version__", "load", "run"]
 
 
-def run(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False) -> Result:
+def run(
+    overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False
+) -> Result:
     """Train as `rlrun OVERRIDES...` does; returns the run folder, the summary and the policy.
 
     Raises:

@@ -63,27 +63,29 @@ def kinds(group: str) -> list[str]:
     return sorted({kind for g, kind in _index() if g == group} | set(registered))
 
 
+def known(group: str, kind: str) -> bool:
+    """Whether somebody registers a kind; installed plug-ins are imported where nobody else does."""
+    if kind not in kinds(group):
+        import_plugins()
+    return kind in kinds(group)
+
+
 def load(group: str, kind: str) -> Entry:
     """The entry of a kind, importing the module that registers it.
 
     Raises:
         ConfigError: there is no such kind.
     """
-    if (group, kind) in _index():
-        importlib.import_module(_index()[group, kind])
-    try:
-        return registry.lookup(group, kind)
-    except KeyError:
-        import_plugins()
-    try:
-        return registry.lookup(group, kind)
-    except KeyError:
+    if not known(group, kind):
         near = nearest(kind, kinds(group))
         raise ConfigError(
             f"{group} {kind!r} is not registered",
             f"did you mean {near}?" if near else "",
             "a plug-in of your own is imported by imports=[my.module]",
-        ) from None
+        )
+    if (group, kind) in _index():
+        importlib.import_module(_index()[group, kind])
+    return registry.lookup(group, kind)
 
 
 def import_plugins() -> None:

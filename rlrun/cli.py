@@ -168,7 +168,9 @@ def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str
     parser.error = refuse  # type: ignore[method-assign]
     args = parser.parse_intermixed_args(arguments)
     if args.experimental_rerun:
-        raise ConfigError("--experimental-rerun loads a pickle, which rlrun never does", "use rlrun resume RUN")
+        raise ConfigError(
+            "--experimental-rerun loads a pickle, which rlrun never does", "use rlrun resume RUN"
+        )
     if args.config_path or args.config_name:
         raise ConfigError("rlrun's main config is its own", "add recipes with --config-dir or a folder conf/")
     flags = list(arguments)
@@ -258,7 +260,9 @@ def _list(arguments: list[str], as_json: bool) -> int:
     group = parser.parse_args(arguments).group
     if group not in (None, *LISTED):
         near = nearest(group, LISTED)
-        raise ConfigError(f"no group {group!r}", f"did you mean {near}?" if near else "", f"groups: {', '.join(LISTED)}")
+        raise ConfigError(
+            f"no group {group!r}", f"did you mean {near}?" if near else "", f"groups: {', '.join(LISTED)}"
+        )
     found = {
         g: {name: catalog.headline(path) for name, path in catalog.recipes(g).items()}
         for g in LISTED
@@ -285,7 +289,9 @@ def _describe(arguments: list[str], as_json: bool) -> int:
     if not found:
         near = nearest(name, [recipe for group in GROUPS for recipe in catalog.recipes(group)])
         raise ConfigError(
-            f"nothing is called {name!r}", f"did you mean {near}?" if near else "", "rlrun list shows the names"
+            f"nothing is called {name!r}",
+            f"did you mean {near}?" if near else "",
+            "rlrun list shows the names",
         )
     described = [_description(group, recipe) for group, recipe in found]
     if as_json:
@@ -309,7 +315,7 @@ def _description(group: str, recipe: str) -> dict[str, Any]:
     from rlrun.config import MainKeys
 
     with compose.composed([f"{group}={recipe}"] if group else []) as cfg:
-        schema = OmegaConf.get_type(cfg, group) if group else MainKeys
+        schema: Any = OmegaConf.get_type(cfg, group) if group else MainKeys
         values: Any = OmegaConf.to_container(cfg[group] if group else cfg, resolve=False)
         chosen = compose.choices(cfg.hydra.runtime.choices)
         path = catalog.recipes(group)[recipe] if group else catalog.conf_dir() / "config.yaml"
@@ -318,7 +324,11 @@ def _description(group: str, recipe: str) -> dict[str, Any]:
             import yaml
 
             own = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            sets = {name: cfg[name] for name in own if name in ("total_steps", "num_envs")} if group == "algo" else {}
+            sets = (
+                {name: cfg[name] for name in own if name in ("total_steps", "num_envs")}
+                if group == "algo"
+                else {}
+            )
             sets |= {"model": chosen["model"]} if group == "algo" else {}
     return {
         "title": f"{group}={recipe}" if group else "the main keys",
@@ -339,7 +349,12 @@ def _keys(schema: type, values: dict[str, Any], prefix: str) -> list[dict[str, A
         if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
             rows += _keys(hint, value, f"{prefix}{f.name}.")
         elif f.name not in GROUPS or prefix:
-            row = {"key": prefix + f.name, "value": value, "allowed": allowed(f, hint), "doc": f.metadata.get("doc", "")}
+            row = {
+                "key": prefix + f.name,
+                "value": value,
+                "allowed": allowed(f, hint),
+                "doc": f.metadata.get("doc", ""),
+            }
             rows.append(row)
     return rows
 
@@ -356,13 +371,17 @@ def run_folder(path: str) -> Path:
     folder = Path(path)
     if (folder / "run.json").is_file():
         return folder
-    inside = sorted(folder.glob("**/run.json"), key=lambda file: file.stat().st_mtime) if folder.is_dir() else []
+    inside = (
+        sorted(folder.glob("**/run.json"), key=lambda file: file.stat().st_mtime) if folder.is_dir() else []
+    )
     if inside:
         raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {inside[-1].parent}")
     what = "is not a run folder: it has no run.json" if folder.exists() else "does not exist"
     siblings = [str(p.parent) for p in folder.parent.glob("*/run.json")] if folder.parent.is_dir() else []
     near = nearest(str(folder), siblings)
-    raise ConfigError(f"{path} {what}", f"did you mean {near}?" if near else "runs are in outputs/ALGO-ENV/TIME-NAME")
+    raise ConfigError(
+        f"{path} {what}", f"did you mean {near}?" if near else "runs are in outputs/ALGO-ENV/TIME-NAME"
+    )
 
 
 def _allow(folder: Path, allowed: bool) -> None:
@@ -380,7 +399,8 @@ def _allow(folder: Path, allowed: bool) -> None:
         raise ConfigError(f"{folder / 'run.json'} is damaged: {error}") from None
     if names and not allowed:
         raise ConfigError(
-            f"{folder} asks to import {', '.join(map(str, names))}", "if you trust that code, add --allow-import"
+            f"{folder} asks to import {', '.join(map(str, names))}",
+            "if you trust that code, add --allow-import",
         )
     catalog.import_modules(map(str, names))
 
@@ -400,8 +420,12 @@ def _opened(args: argparse.Namespace) -> Path:
 
 def _evaluate(arguments: list[str], as_json: bool) -> int:
     parser = _run_parser("evaluate", "Judge a trained run again, on whole episodes.")
-    parser.add_argument("--episodes", type=_positive, help="episodes per replica; default: the run's own number")
-    parser.add_argument("--seed", type=int, help="other episodes than those of the run's own final evaluation")
+    parser.add_argument(
+        "--episodes", type=_positive, help="episodes per replica; default: the run's own number"
+    )
+    parser.add_argument(
+        "--seed", type=int, help="other episodes than those of the run's own final evaluation"
+    )
     args = parser.parse_args(arguments)
     folder = _opened(args)
     with _sound(folder):
@@ -511,7 +535,16 @@ def _doctor(arguments: list[str], as_json: bool) -> int:
 
     _parser("doctor", "What is installed, and what is missing.").parse_args(arguments)
     wanted = {
-        "core": ("torch", "numpy", "gymnasium", "hydra-core", "omegaconf", "tensorboard", "safetensors", "rich"),
+        "core": (
+            "torch",
+            "numpy",
+            "gymnasium",
+            "hydra-core",
+            "omegaconf",
+            "tensorboard",
+            "safetensors",
+            "rich",
+        ),
         "plots": ("matplotlib",),
         "render": ("pillow", "pygame-ce"),
     }

@@ -122,29 +122,32 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
     with explained():
         out = cfg.out  # the only key that may read the environment
     with explained(), _no_environment():
-        tree = OmegaConf.masked_copy(cfg, [name for name in cfg if name != "hydra"])
+        tree = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
         tree.out = out
-        members = {}
-        for group in GROUPS:
-            if OmegaConf.is_missing(tree, group) or not OmegaConf.is_dict(tree._get_node(group)):
-                raise ConfigError(f"{group} is not chosen", f"say {group}=NAME; `rlrun list {group}` shows the names")
-            members[group] = OmegaConf.get_type(tree, group)
+        kinds = {group: _kind(tree, group, choices) for group in GROUPS}
         _refuse_extra(tree, MainKeys, "")
         _refuse_missing(tree)
-        for group, schema in members.items():
-            if schema not in {entry.config for entry in registry.entries(group)}:
-                raise ConfigError(
-                    f"{group}={choices.get(group, '?')} has no schema of the group {group}",
-                    f"its YAML must begin with defaults: [/schema/{group}/KIND@_here_, _self_]",
-                )
         data: Any = OmegaConf.to_container(tree, resolve=True)
-    for group, schema in members.items():
-        kind = next(entry.kind for entry in registry.entries(group) if entry.config is schema)
+    for group, kind in kinds.items():
         data[group] = {"kind": kind} | data[group]
     return from_dict(data | {"choices": choices})
 
 
-def _refuse_extra(node: DictConfig, schema: type, path: str) -> None:
+def _kind(tree: DictConfig, group: str, choices: Mapping[str, str]) -> str:
+    """The registered kind of a group's member."""
+    if not _has_keys(tree._get_node(group)):
+        raise ConfigError(f"{group} is not chosen", f"say {group}=NAME; `rlrun list {group}` shows the names")
+    schema = OmegaConf.get_type(tree, group)
+    for entry in registry.entries(group):
+        if entry.config is schema:
+            return entry.kind
+    raise ConfigError(
+        f"{group}={choices.get(group, '?')} has no schema of the group {group}",
+        f"its YAML must begin with defaults: [/schema/{group}/KIND@_here_, _self_]",
+    )
+
+
+def _refuse_extra(node: Any, schema: type, path: str) -> None:
     """`+algo.foo=1` slips past Hydra: compare every key with its dataclass."""
     names = [f.name for f in fields(schema)]
     for name in map(str, node):
@@ -157,7 +160,9 @@ def _refuse_extra(node: DictConfig, schema: type, path: str) -> None:
 
 
 def _has_keys(node: Any) -> bool:
-    special = isinstance(node, DictConfig) and (node._is_none() or node._is_missing() or node._is_interpolation())
+    special = isinstance(node, DictConfig) and (
+        node._is_none() or node._is_missing() or node._is_interpolation()
+    )
     return isinstance(node, DictConfig) and not special
 
 
@@ -209,7 +214,7 @@ class SchemaSource(ConfigSource):
     def is_config(self, config_path: str) -> bool:
         parts = config_path.removesuffix(".yaml").split("/")
         return parts == ["schema", "run"] or (
-            len(parts) == 3 and parts[0] == "schema" and parts[2] in catalog.kinds(parts[1])
+            len(parts) == 3 and parts[0] == "schema" and catalog.known(parts[1], parts[2])
         )
 
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
@@ -252,7 +257,9 @@ class YamlSource(FileConfigSource):
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            raise ConfigError(f"{path}{place}: not YAML", getattr(error, "problem", None) or str(error)) from error
+            raise ConfigError(
+                f"{path}{place}: not YAML", getattr(error, "problem", None) or str(error)
+            ) from error
         except UnicodeDecodeError as error:
             raise ConfigError(f"{path}: not text in UTF-8", str(error)) from error
         if not isinstance(result.config, DictConfig):
@@ -269,7 +276,9 @@ class YamlSource(FileConfigSource):
         if "*" in text:  # nested aliases grow exponentially
             aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
             if aliases > _MAX_ALIASES:
-                raise ConfigError(f"{path}: {aliases} YAML aliases are too many for a config ({_MAX_ALIASES})")
+                raise ConfigError(
+                    f"{path}: {aliases} YAML aliases are too many for a config ({_MAX_ALIASES})"
+                )
 
 
 class SearchPath(SearchPathPlugin):
@@ -278,7 +287,7 @@ class SearchPath(SearchPathPlugin):
     config_dir: str | Path | None = None
 
     def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        ours, *others = catalog.conf_dirs()
+        others = catalog.conf_dirs()[1:]
         if self.config_dir is not None:
             others.insert(0, Path(self.config_dir))
         for folder in others:
@@ -314,7 +323,14 @@ def explained() -> Iterator[None]:
         yield
     except ConfigError:
         raise
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError, AssertionError) as error:
+    except (
+        HydraException,
+        OmegaConfBaseException,
+        yaml.YAMLError,
+        OSError,
+        ValueError,
+        AssertionError,
+    ) as error:
         raise explain(error) from error
 
 
@@ -358,7 +374,9 @@ def explain(error: BaseException) -> ConfigError:
 def _unreadable(override: str, message: str) -> ConfigError:
     reason = "" if message.startswith("Lexer") else f": {message.splitlines()[0]}"
     if "=" not in override:
-        return ConfigError(f"cannot read {override!r}: overrides are key=value pairs", "such as algo=dqn or seed=3")
+        return ConfigError(
+            f"cannot read {override!r}: overrides are key=value pairs", "such as algo=dqn or seed=3"
+        )
     return ConfigError(
         f"cannot read {override!r}{reason}", "quote what is not a plain value: 'key=\"a, b\"' or 'key=[1, 2]'"
     )
@@ -415,13 +433,17 @@ def _unknown(cause: Any, text: str, where: str) -> ConfigError:
     root = cause.parent_node._get_root()
     if where:  # a YAML file's key: its section is what the error names
         section = OmegaConf.get_type(cause.parent_node)
-        names = [f.name for f in fields(section)] if is_dataclass(section) else [str(n) for n in cause.parent_node]
+        names = (
+            [f.name for f in fields(section)]
+            if is_dataclass(section)
+            else [str(n) for n in cause.parent_node]
+        )
         path = full.rpartition(".")[0]
         group = path.partition(".")[0]
         if group in GROUPS and not where.startswith(f"conf/{group}/"):
             return ConfigError(
                 f"{where[:-2]} sets {full}, which the chosen {group} does not have",
-                f"leave the choice of {group} to it, or choose one with such a key; this one has {', '.join(names)}",
+                f"leave the choice of {group} to it, or choose one that has it; this has {', '.join(names)}",
             )
         return ConfigError(where + str(unknown_key(str(cause.key), path, names)))
     return _unknown_name(full, _tree_keys(root) if isinstance(root, DictConfig) else {}, "")
@@ -458,4 +480,6 @@ def _wrong_value(cause: Any, text: str, where: str) -> ConfigError:
     if not is_dataclass(schema) or name not in hints(schema):
         return ConfigError(f"{what}: {str(cause).splitlines()[0]}")
     hint = hints(schema)[name]
-    return ConfigError(f"{what}: it must be {words(hint)}{integral(cause.value, hint)}", meaning(schema, name, full))
+    return ConfigError(
+        f"{what}: it must be {words(hint)}{integral(cause.value, hint)}", meaning(schema, name, full)
+    )

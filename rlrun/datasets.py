@@ -95,7 +95,15 @@ def load(folder: Path) -> Dataset:
         raise _missing(folder, Path(error.filename or _ABOUT).name) from None
     except ConfigError:
         raise
-    except (ValueError, KeyError, TypeError, OSError, RecursionError, SafetensorError) as error:
+    except (
+        ArithmeticError,
+        LookupError,
+        OSError,
+        RecursionError,
+        SafetensorError,
+        TypeError,
+        ValueError,
+    ) as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
         raise ConfigError(
             f"the data set {folder} is damaged: {why}", "record it again, or restore it from a copy"

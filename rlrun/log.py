@@ -28,6 +28,7 @@ class MetricsFile:
     def __init__(self, path: Path, offset: int = 0) -> None:
         self._file = path.open("ab")
         if self._file.tell() < offset:  # cutting would fill it up with zeros
+            self._file.close()
             raise CheckpointError(f"{path} is shorter than when its checkpoint was written: it was changed")
         self._file.truncate(offset)
         self._file.seek(offset)

@@ -19,10 +19,11 @@ from rlrun import stats
 
 if TYPE_CHECKING:
     from rlrun.evals.walk_forward import WalkForwardConfig
+    from rlrun.folds import Plan
     from rlrun.walk_forward import WalkForward
 
 MANY = 20  # replicas beyond which single rows say less than quantiles
-CURVES = ("val/score", "train/return")  # what a learning curve shows, the first that there is
+CURVES = ("val/score", "train/return", "train/optimal")  # what a curve shows: the first there is
 BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#e59c2c", "#3b9a62", "#8a8f98"
 RED = "#b4655b"
 
@@ -34,7 +35,7 @@ def results_table(summary: Mapping[str, Any], folder: Path | None = None) -> str
     """The scores of a summary.json as text, with what to type next."""
     rows = summary["replicas"]
     scored = [row for row in rows if row.get("eval_return") is not None]
-    lines = [*_replica_lines(rows, scored), _aggregate_line(summary["aggregate"])]
+    lines = [*_replica_lines(rows, scored), _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
     if "wall_seconds" in summary:
         done = (
             f"{summary['env_steps']:,} env steps"
@@ -76,6 +77,15 @@ def _aggregate_line(total: Mapping[str, Any]) -> str:
         low, high = total["interval"]
         line += f"   [{number(low)}, {number(high)}] ({total['interval_kind']})"
     return line
+
+
+def _bandit_lines(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = ("optimal", "regret")
+    found = {name: [row[name] for row in scored if row.get(name) is not None] for name in names}
+    if not all(found.values()):
+        return []
+    optimal, regret = (float(np.mean(values)) for values in found.values())
+    return [f"optimal {optimal:.1%} of actions   regret {number(regret)} a step"]
 
 
 def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -229,7 +239,9 @@ def walk_forward_report(
             for replica, result in zip(evaluation.replicas, results, strict=True)
         ],
     }
-    pictures = _draw_folds(plan, folder / "folds.png") and _draw_equity(runs, data, folder / "equity.png")
+    pictures = _draw_folds(evaluation.plan, folder / "folds.png") and _draw_equity(
+        runs, data, folder / "equity.png"
+    )
     (folder / "report.md").write_text(_markdown(plan, data, pictures), encoding="utf-8")
     (folder / "report.json").write_text(json.dumps(data, indent=1, allow_nan=False), encoding="utf-8")
     return data
@@ -243,7 +255,7 @@ def _runs(
     """The agent's runs, and each baseline's once a fold."""
     index, seen = evaluation.data.index, set()
     for replica in evaluation.replicas:
-        policies = {"agent": steps} | ({} if replica.fold in seen else curves)
+        policies = {"agent": steps, **({} if replica.fold in seen else curves)}
         seen.add(replica.fold)
         for policy, arrays in policies.items():
             scored = arrays["scored"][replica.index, 0] == 1.0
@@ -397,8 +409,8 @@ def _interval_lines(found: Mapping[str, Any]) -> Iterator[str]:
             )
     if found["autocorrelation"] is not None:
         yield (
-            f"- Autocorrelation of the folds' differences: {found['autocorrelation']:+.2f}; the interval for a "
-            "new period assumes none."
+            f"- Autocorrelation of the folds' differences: {found['autocorrelation']:+.2f}; the interval "
+            "for a new period assumes none."
         )
 
 
@@ -410,19 +422,20 @@ def _md_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
 
 
-def _draw_folds(plan: Mapping[str, Any], path: Path) -> bool:
-    folds = plan["folds"]
-    if (figure := _figure(path, 8, 0.8 + 0.42 * (len(folds) + 1))) is None:
+def _draw_folds(plan: Plan, path: Path) -> bool:
+    if (figure := _figure(path, 8, 0.8 + 0.42 * (len(plan.folds) + 1))) is None:
         return False
     axes = figure.subplots()
+    index = np.arange(plan.n_rows) if plan.dates is None else plan.dates
+    axes.xaxis.update_units(index)  # dates, if they are dates
+    position = np.asarray(axes.convert_xunits(index), float)
     for name, words, color in (("fit", "fit", BLUE), ("val", "validation", ORANGE), ("test", "test", GREEN)):
-        spans = [(fold["fold"], *_moments(fold["dates"][name])) for fold in folds if name in fold["dates"]]
-        if spans:
-            rows, first, last = map(list, zip(*spans, strict=True))
-            axes.xaxis.update_units(first)  # dates, if they are dates
-            left, right = axes.convert_xunits(first), axes.convert_xunits(last)
-            axes.barh(rows, np.subtract(right, left), left=left, height=0.62, color=color, label=words)
-    axes.set(yticks=[fold["fold"] for fold in folds], ylabel="fold")
+        windows = [(fold.number, *fold.windows[name]) for fold in plan.folds if name in fold.windows]
+        if windows:
+            rows, first, after = np.array(windows).T
+            left, right = position[first], position[after - 1]
+            axes.barh(rows, right - left, left=left, height=0.62, color=color, label=words)
+    axes.set(yticks=[fold.number for fold in plan.folds], ylabel="fold")
     axes.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     _save(figure, path, lines="x")

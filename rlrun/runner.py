@@ -119,6 +119,7 @@ class Task:
 
 
 def _fitting(what: str, kind: str) -> str:
+    registry.import_builtins()
     names = [
         e.kind
         for e in registry.entries("algo")
@@ -225,6 +226,9 @@ def _finish(
         report.curve_png(folder / "metrics.jsonl", folder / "curve.png")
     _status(folder, "failed" if failed else "finished", session.step, reason)
     if not quiet:
+        describe = getattr(algo, "describe", None)  # where a policy can be told in words
+        if describe:
+            print(describe(0) + "\n")
         print(report.results_table(summary, folder))
     return Result(folder, summary, int(failed))
 
@@ -248,16 +252,22 @@ def summarise(
             row["failed"] = session.failures[replica.index]
             result = dict.fromkeys(result)
         rows.append(row | result)
-    scores = np.array([row["eval_return"] for row in rows if row["eval_return"] is not None], float)
     summary: dict[str, Any] = {
         "env_steps": int(steps.sum()) if acted else 0,
         "updates": session.clock.updates,
         "wall_seconds": round(seconds, 3),
         "steps_per_second": round(float(steps.sum()) / max(seconds, 1e-9), 1),
         "replicas": rows,
-        "aggregate": stats.aggregate(scores),
+        "aggregate": _aggregate(rows),
     }
     return summary
+
+
+def _aggregate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Statistics over the replicas that have a score; over folds where there are any."""
+    scored = [row for row in rows if row["eval_return"] is not None]
+    folds = [row["fold"] for row in scored]
+    return stats.aggregate([row["eval_return"] for row in scored], None if None in folds else folds)
 
 
 def _status(folder: Path, status: str, step: int, reason: str = "") -> None:
@@ -445,8 +455,7 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
         {"replica": r.index, "seed": r.seed, "fold": r.fold} | result
         for r, result in zip(evaluation.replicas, results, strict=True)
     ]
-    scores = np.array([row["eval_return"] for row in rows], float)
-    return {"run": str(folder), "replicas": rows, "aggregate": stats.aggregate(scores)}
+    return {"run": str(folder), "replicas": rows, "aggregate": _aggregate(rows)}
 
 
 def _initialise(algo: Algorithm, source: Path) -> None:

@@ -123,7 +123,7 @@ class Paired:
     """What a paired comparison says: differences d [K, S] of K folds and S seeds."""
 
     mean: float
-    per_fold: tuple[float, ...]
+    per_fold: list[float]
     wins: int  # folds in which the difference is positive
     new_period: Interval | None  # the headline
     these_periods: Interval | None
@@ -160,7 +160,7 @@ def paired(
             new = Interval(these.low, these.high, level, these.kind + " (wider than t over folds)")
     return Paired(
         float(means.mean()),
-        tuple(float(m) for m in means),
+        means.tolist(),
         int((means > 0).sum()),
         new,
         these,

@@ -21,6 +21,7 @@ import numpy as np
 
 from rlrun import envs, folds
 from rlrun.checkpoint import write_atomic
+from rlrun.config import ConfigError
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout
 from rlrun.evaluate import Evaluation, Replica, Scores, run_episodes
 from rlrun.lazy import torch
@@ -53,6 +54,10 @@ class WalkForward(Evaluation):
         self.best = (config.validation.metric, config.validation.mode) if config.validation.size else None
         self.every = config.validation.every or max(run.total_steps // 20, 1)
         self.env = envs.make(run.env, len(self.replicas))
+        for name in config.baselines:
+            known = self.env.baselines  # type: ignore[attr-defined]
+            if name not in known:
+                raise ConfigError(f"eval.baselines names {name}: this env has {', '.join(known)}")
         self.mode: Mode = "greedy" if config.test_policy == "greedy" else "sample"
 
     def training_options(self, num_envs: int) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 
 from rlrun import checkpoint, envs
-from rlrun.catalog import recipes
+from rlrun.catalog import load, recipes
 from rlrun.collector import Collector
 from rlrun.compose import compose
 from rlrun.config import ConfigError, RunConfig
@@ -68,7 +69,8 @@ def shrunk(config: RunConfig) -> list[str]:
     out = known(config, QUIET | {"model.hidden": "[8]", "model.head": "[]"})
     for path in (text.split("=")[0] for text in known(config, SMALL)):
         now = value_at(config, path)
-        if now is not None and now > SMALL[path]:
+        endless = now is None and path == "env.max_steps"
+        if endless or (now is not None and now > SMALL[path]):
             out.append(f"{path}={SMALL[path]}")
     return out
 
@@ -86,6 +88,20 @@ def home(algo: str) -> tuple[str, ...]:
         else:
             return overrides
     raise AssertionError(f"algo={algo} fits no task: {refusals}")
+
+
+def builder(algo: str) -> Any:
+    """The class that a recipe builds, read from its text: importing is all that is needed."""
+    text = recipes("algo")[algo].read_text()
+    schema = re.search(r"/schema/algo/([\w-]+)@", text)
+    if schema:
+        return load("algo", schema[1]).build
+    parent = re.search(r"^ +- ([\w-]+)$", text, re.MULTILINE)
+    assert parent is not None, algo
+    return builder(parent[1])
+
+
+ACTING = [algo for algo in ALGORITHMS if builder(algo).rollout_steps]
 
 
 @cache

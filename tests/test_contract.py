@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from support import (
+    ACTING,
     ALGORITHMS,
     Trial,
     act_once,
@@ -28,11 +29,13 @@ from support import (
 
 from rlrun import checkpoint, registry, runner
 from rlrun.core import select
+from rlrun.evals.episodes import EpisodesConfig
 from rlrun.rng import Stream
 
-pytestmark = pytest.mark.parametrize("algo", ALGORITHMS)
+every_algorithm = pytest.mark.parametrize("algo", ALGORITHMS)
 
 
+@every_algorithm
 def test_replica_is_a_lone_run(algo: str) -> None:
     """The middle one of three equals a run of its seed alone, in every leaf, after 200 updates."""
     config = small(algo, dtype="float64", seed=11, replicas=3)
@@ -46,6 +49,7 @@ def test_replica_is_a_lone_run(algo: str) -> None:
     assert batch.clock.step[1] == lone.clock.step[0]
 
 
+@every_algorithm
 def test_state_has_replicas_first(algo: str) -> None:
     """Every leaf is [R, ...], and one replica's slice is the state of a lone run."""
     config = small(algo, replicas=3)
@@ -59,6 +63,7 @@ def test_state_has_replicas_first(algo: str) -> None:
     assert_same_bits(lone.state(), one)
 
 
+@every_algorithm
 def test_state_is_refused_unless_it_fits(algo: str) -> None:
     """A leaf that is missing, or of another shape, is an error and not a silent start from new weights."""
     trial = Trial.of(small(algo))
@@ -71,6 +76,7 @@ def test_state_is_refused_unless_it_fits(algo: str) -> None:
         trial.algo.load_state(state | {name: longer}, ("weights",))
 
 
+@every_algorithm
 def test_metrics_are_detached_and_per_replica(algo: str) -> None:
     seen: set[str] = set()
 
@@ -84,6 +90,7 @@ def test_metrics_are_detached_and_per_replica(algo: str) -> None:
     assert seen and all(tag.startswith(("loss/", "train/")) for tag in seen)
 
 
+@every_algorithm
 def test_greedy_draws_nothing_and_acting_changes_nothing(algo: str) -> None:
     trial = Trial.of(small(algo, replicas=2))
     trial.train(30)
@@ -97,6 +104,7 @@ def test_greedy_draws_nothing_and_acting_changes_nothing(algo: str) -> None:
     assert digest(trial.state()) == before
 
 
+@every_algorithm
 def test_acting_draws_as_much_for_every_replica(algo: str) -> None:
     trial = Trial.of(small(algo, replicas=3))
     trial.train(20)
@@ -106,6 +114,7 @@ def test_acting_draws_as_much_for_every_replica(algo: str) -> None:
         assert len(set(rng.counter.tolist())) == 1
 
 
+@every_algorithm
 def test_evaluation_mutates_nothing(algo: str) -> None:
     trial = Trial.of(small(algo, replicas=2))
     trial.train(30)
@@ -116,30 +125,28 @@ def test_evaluation_mutates_nothing(algo: str) -> None:
     assert one.keys() == two.keys() and all(np.array_equal(one[tag], two[tag]) for tag in one)
 
 
+@every_algorithm
 def test_evaluating_more_often_changes_no_bit(algo: str, tmp_path: Path) -> None:
     states = []
     for every in (40, 1_000_000):
-        config = small(algo)
-        if not hasattr(config.eval, "every"):
-            pytest.skip("this recipe's evaluation plays no episodes while training")
-        config = replace(config, eval=replace(config.eval, every=every))
+        config = small(algo, eval=EpisodesConfig(episodes=2, during=2, every=every, mode="greedy"))
         run = session(config, tmp_path / str(every))
         train_until(run, 40)
         saved, _ = checkpoint.load(tmp_path / str(every) / "ckpt")
-        kept = {k: v for k, v in saved.files["tensors"].items() if k.startswith(("algo/", "collector/", "means/"))}
-        states.append(kept | saved.files["replay"])
-    assert_same_bits(*({k: v for k, v in s.items() if not k.startswith("means/")} for s in states))
+        trained = {k: v for k, v in saved.files["tensors"].items() if k.startswith(("algo/", "collector/"))}
+        states.append(trained | saved.files["replay"])
+    assert_same_bits(*states)
 
 
-@pytest.mark.parametrize("what", ["weights", "rewards"])
+@pytest.mark.parametrize(
+    ("algo", "what"), [(a, "weights") for a in ALGORITHMS] + [(a, "rewards") for a in ACTING]
+)
 def test_nan_stays_in_its_replica(
     algo: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The others are bit-identical to a run without it; the failed one is named, and the run exits with 1."""
     config = small(algo, replicas=3, out=str(tmp_path))
     kind = registry.entry_of(config.algo).build
-    if what == "rewards" and not kind.rollout_steps:
-        pytest.skip("it never acts, and all replicas share its data")
     updates = 12 if algo == "value_iteration" else 40
     config = replace(config, total_steps=_steps(config, updates))
     update, count = kind.update, 0
@@ -185,6 +192,7 @@ def _steps(config: Any, updates: int) -> int:
     return int(trial.clock.step.max())
 
 
+@every_algorithm
 def test_resume_is_uninterrupted(algo: str, tmp_path: Path) -> None:
     """Stop after 37 updates, restore into new objects, go on: final state and metrics, byte for byte."""
     updates, stop = (14, 7) if algo == "value_iteration" else (60, 37)
@@ -211,6 +219,7 @@ def test_resume_is_uninterrupted(algo: str, tmp_path: Path) -> None:
     assert one == other and one
 
 
+@every_algorithm
 def test_nothing_mutable_is_left_out_of_the_state(algo: str) -> None:
     """After restoring into fresh objects, the next 20 updates are the same, metrics included."""
     config = small(algo, replicas=2)

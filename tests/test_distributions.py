@@ -30,7 +30,9 @@ def test_categorical_by_hand():
     probabilities = torch.tensor([[[0.5, 0.25, 0.25]], [[0.1, 0.2, 0.7]]], **KINDS)  # [R, N, A]
     categorical = Categorical(probabilities.log() + 3.0)
     assert categorical.mode().tolist() == [[0], [2]]
-    torch.testing.assert_close(categorical.log_prob(torch.tensor([[1], [2]])).exp(), probabilities[[0, 1], 0, [1, 2]][:, None])
+    torch.testing.assert_close(
+        categorical.log_prob(torch.tensor([[1], [2]])).exp(), probabilities[[0, 1], 0, [1, 2]][:, None]
+    )
     by_hand = [[1.5 * math.log(2.0)], [-sum(p * math.log(p) for p in (0.1, 0.2, 0.7))]]
     torch.testing.assert_close(categorical.entropy(), torch.tensor(by_hand, **KINDS))
 
@@ -70,14 +72,18 @@ def test_gaussian_density_integrates_to_one_and_has_its_entropy():
     area = (x[1] - x[0]) * (y[1] - y[0])
     log_prob = gaussian.log_prob(points)
     assert (log_prob.exp().sum() * area).item() == pytest.approx(1.0, abs=1e-6)
-    assert gaussian.entropy().item() == pytest.approx(-(log_prob.exp() * log_prob).sum().item() * area.item(), abs=1e-5)
+    assert gaussian.entropy().item() == pytest.approx(
+        -(log_prob.exp() * log_prob).sum().item() * area.item(), abs=1e-5
+    )
     assert gaussian.mode() is mean
 
 
 @pytest.mark.parametrize("mean,log_std", [(0.0, 0.0), (1.5, -1.0), (-0.7, 0.5)])
 def test_squashed_gaussian_density_integrates_to_one(mean, log_std):
     bounds = Bounds(Box((1,), (-1.0,), (5.0,)), "float64")
-    squashed = SquashedGaussian(torch.full((1, 1, 1), mean, **KINDS), torch.full((1, 1, 1), log_std, **KINDS), bounds)
+    squashed = SquashedGaussian(
+        torch.full((1, 1, 1), mean, **KINDS), torch.full((1, 1, 1), log_std, **KINDS), bounds
+    )
     edges = torch.linspace(-1.0, 5.0, 200_001, **KINDS)
     middle = ((edges[1:] + edges[:-1]) / 2.0)[None, :, None]
     mass = squashed.log_prob(middle).exp().sum() * (edges[1] - edges[0])
@@ -95,7 +101,9 @@ def test_squashed_gaussian_samples_follow_the_density_within_the_bounds():
     # P(action <= median) = 1/2, and the mode is that median
     below = (action <= squashed.mode()).double().mean((0, 1))
     torch.testing.assert_close(below, torch.full_like(below, 0.5), atol=0.01, rtol=0.0)
-    torch.testing.assert_close(squashed.mode()[0, 0], torch.tensor([2 + 3 * math.tanh(0.4), 0.25 + 0.25 * math.tanh(0.4)], **KINDS))
+    torch.testing.assert_close(
+        squashed.mode()[0, 0], torch.tensor([2 + 3 * math.tanh(0.4), 0.25 + 0.25 * math.tanh(0.4)], **KINDS)
+    )
 
 
 def test_squashed_gaussian_gradient_is_finite_far_outside():
@@ -114,7 +122,10 @@ def test_rsample_gradient_equals_finite_differences():
         action, log_prob = SquashedGaussian(mean, log_std, bounds).rsample(Stream((7,), "a"))
         return action, log_prob
 
-    inputs = (torch.full((1, 2, 1), 0.3, requires_grad=True, **KINDS), torch.full((1, 2, 1), -0.2, requires_grad=True, **KINDS))
+    inputs = (
+        torch.full((1, 2, 1), 0.3, requires_grad=True, **KINDS),
+        torch.full((1, 2, 1), -0.2, requires_grad=True, **KINDS),
+    )
     assert torch.autograd.gradcheck(both, inputs)
 
 
@@ -138,7 +149,9 @@ def test_bounds_map_and_leave_unbounded_elements_alone():
 def test_action_head_shapes(action, size, shape, lead):
     head = action_head(spec(action))
     assert head.size == size
-    distribution = head.distribution(torch.randn(*lead, size, generator=torch.Generator().manual_seed(0), **KINDS))
+    distribution = head.distribution(
+        torch.randn(*lead, size, generator=torch.Generator().manual_seed(0), **KINDS)
+    )
     raw = distribution.sample(Stream((1, 2), "a"))
     assert head.action(raw).shape == (*lead, *shape)
     assert distribution.log_prob(raw).shape == lead and distribution.entropy().shape == lead

@@ -22,9 +22,10 @@ YAML = Path(__file__).parents[1] / "conf" / "eval" / "walk_forward.yaml"
 
 @cache
 def shipped() -> WalkForwardConfig:
-    node = OmegaConf.load(YAML)
-    node.pop("defaults")
-    made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(WalkForwardConfig), node))
+    values = OmegaConf.to_container(OmegaConf.load(YAML))
+    assert isinstance(values, dict)
+    del values["defaults"]
+    made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(WalkForwardConfig), values))
     assert isinstance(made, WalkForwardConfig)
     return made
 

@@ -440,11 +440,13 @@ def test_initial_weights_have_their_gains():
 
 
 class Body(torch.nn.Module):
-    """A plain module of a user's, with a buffer."""
+    """A plain module of a user's, with a buffer, and a dropout that copies must not use."""
 
     def __init__(self, in_features: int, width: int) -> None:
         super().__init__()
-        self.inner = torch.nn.Sequential(torch.nn.Linear(in_features, width), torch.nn.ReLU())
+        self.inner = torch.nn.Sequential(
+            torch.nn.Linear(in_features, width), torch.nn.ReLU(), torch.nn.Dropout(0.5)
+        )
         self.norm = torch.nn.LayerNorm(width)
         self.register_buffer("offset", torch.rand(width))
 
@@ -565,7 +567,7 @@ def test_a_users_module_is_r_copies_of_itself(body_config):
     obs = numbers(3, 2, 2, 4)
     out, _ = net(obs, (), flags(3, 2, 2))
     for r in range(3):
-        body = Body(4, 6).double()
+        body = Body(4, 6).double().eval()
         body.load_state_dict({name.replace("/", "."): leaf[r] for name, leaf in names.items()})
         output = net.head.layers[0]
         expected = body(obs[r]) @ output.weight[r] + output.bias[r]

@@ -26,12 +26,13 @@ SHORT, FLAT, LONG = 0, 1, 2
 
 @cache
 def shipped(name: str = "series") -> SeriesConfig:
-    nodes = [OmegaConf.load(CONF / f"{part}.yaml") for part in dict.fromkeys(("series", name))]
-    for node in nodes:
-        node.pop("defaults")
-    made = OmegaConf.to_object(
-        OmegaConf.merge(OmegaConf.structured(SeriesConfig), *nodes, {"path": "wti_daily"})
-    )
+    values: dict[Any, Any] = {"path": "wti_daily"}
+    for part in (name, "series"):  # the variant's values win
+        found = OmegaConf.to_container(OmegaConf.load(CONF / f"{part}.yaml"))
+        assert isinstance(found, dict)
+        values = found | values
+    del values["defaults"]
+    made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SeriesConfig), values))
     assert isinstance(made, SeriesConfig)
     return made
 
@@ -315,7 +316,11 @@ def test_a_longer_series_changes_nothing_before() -> None:
 
 
 def test_sub_envs_are_independent_and_state_is_complete() -> None:
-    options = {"window": [[0, 30], [20, 60], [5, 99]], "episode_steps": [7, 0, 20], "warmup": [0, 4, 5]}
+    options: dict[str, Any] = {
+        "window": [[0, 30], [20, 60], [5, 99]],
+        "episode_steps": [7, 0, 20],
+        "warmup": [0, 4, 5],
+    }
     env = trading(walk(101), 3, delay=3, cost=0.01)
     moves = [next(random_orders(3, seed)) for seed in range(40)]
     together = play(env, iter(moves + moves + moves), **options)

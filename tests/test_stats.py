@@ -84,7 +84,7 @@ def test_paired_takes_the_common_period_effect_out() -> None:
     period = np.array([10.0, -20.0, 30.0, 0.0])
     agent = period[:, None] + np.array([[1.0, 3.0], [2.0, 2.0], [0.0, 2.0], [3.0, 1.0]])
     found = stats.paired(agent, period)
-    assert found.mean == 1.75 and found.per_fold == (2.0, 2.0, 1.0, 2.0) and found.wins == 4
+    assert found.mean == 1.75 and found.per_fold == [2.0, 2.0, 1.0, 2.0] and found.wins == 4
     assert found.new_period is not None and found.new_period.low > 0
     same = stats.paired(agent, np.repeat(period[:, None], 2, 1))  # a baseline may have seeds too
     assert same == found

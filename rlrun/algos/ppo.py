@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -62,7 +62,9 @@ class PPOConfig:
     def conflicts(self, run: RunConfig) -> list[str]:
         recurrent = hasattr(run.model, "hidden_size")
         if self.chunk_length is not None and not recurrent:
-            return ["algo.chunk_length needs a model with memory: set it to null, or use model=lstm or model=gru"]
+            return [
+                "algo.chunk_length needs a model with memory: set it to null, or use model=lstm or model=gru"
+            ]
         length = (self.chunk_length or self.rollout_steps) if recurrent else 1
         count = self.rollout_steps // length * run.num_envs
         if self.n_minibatches <= count:
@@ -78,7 +80,7 @@ Batch = Mapping[str, "Tensor"]  # fields [R, L, B, ...]; memory.0, ... [R, B, ..
 class PPO(Algorithm):
     """Improve a stochastic policy with its own rollouts, a few clipped epochs on each."""
 
-    saved = {"nets": "weights", "optim": "optimizer", "return_scale": "optimizer", "rng": "random"}
+    saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "optimizer", "rng": "random"}
     obs_kinds = ("box", "discrete", "multi_discrete")
     action_kinds = ("discrete", "multi_discrete", "box")
 
@@ -88,27 +90,20 @@ class PPO(Algorithm):
         self.head = action_head(spec, config.log_std)
         init = Stream(spec.seeds, "init")
         policy, value = nn.Head(self.head.size, 0.01), nn.Head(1, 1.0)
-        self.critic = None
-        if config.shared:
-            self.actor = nn.build_network(model, spec.obs, [policy, value], init, spec)
-        else:
-            self.actor = nn.build_network(model, spec.obs, [policy], init, spec)
-            self.critic = nn.build_network(model, spec.obs, [value], init, spec)
-        networks = {"actor": self.actor} if self.critic is None else {"actor": self.actor, "critic": self.critic}
-        self.nets = torch.nn.ModuleDict({**networks, "head": self.head.parameters})
+        heads = [policy, value] if config.shared else [policy]
+        self.actor = nn.build_network(model, spec.obs, heads, init, spec)
+        self.critic = None if config.shared else nn.build_network(model, spec.obs, [value], init, spec)
+        self.networks = {"actor": self.actor} | ({"critic": self.critic} if self.critic else {})
+        self.nets = torch.nn.ModuleDict({**self.networks, "head": self.head.parameters})
         self.optim = nn.Adam(self.nets, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
         self.return_scale = ReturnScale(spec, config.gamma)
         self.rng = Stream(spec.seeds, "minibatches", spec.device)
+        kinds = {"device": spec.device, "dtype": spec.dtype}
         self.learning_rate = schedule(
-            config.lr_schedule,
-            config.learning_rate,
-            0.0,
-            spec.total_steps,
-            device=spec.device,
-            dtype=spec.dtype,
+            config.lr_schedule, config.learning_rate, 0.0, spec.total_steps, **kinds
         )
         self.recurrent = self.actor.recurrent
-        self.leaves = len(self.actor.initial_memory(1))  # the actor's part of memory; the rest is the critic's
+        self.leaves = len(self.actor.initial_memory(1))  # of memory, the actor's; the critic's follow
         self.length = (config.chunk_length or config.rollout_steps) if self.recurrent else 1
         self.stores_memory = self.recurrent and self.length < config.rollout_steps
 
@@ -147,23 +142,23 @@ class PPO(Algorithm):
         assert rollout is not None
         data = self.prepare(rollout)
         learning_rate = self.learning_rate(step)
-        sums, norms, steps = 0.0, 0.0, self.config.epochs * self.config.n_minibatches
+        metrics, grad_norms = [], []
         for _ in range(self.config.epochs):
             for batch in self.minibatches(data):
-                loss, metrics = self.loss(batch)
-                norms = norms + self.optim.step(loss, learning_rate)
-                sums = sums + metrics
+                loss, values = self.loss(batch)
+                grad_norms.append(self.optim.step(loss, learning_rate))
+                metrics.append(values)
         # Only now, so that the first minibatch sees the policy that acted.
-        for net in (self.actor, self.critic):
-            if net is not None:
-                net.observe(rollout.obs, rollout.valid)
-        return dict(zip(METRICS, sums / steps, strict=True)) | {"train/grad_norm": norms / steps}
+        for net in self.networks.values():
+            net.observe(rollout.obs, rollout.valid)
+        means = torch.stack(metrics).mean(0)  # [5, R]
+        return dict(zip(METRICS, means, strict=True)) | {"train/grad_norm": torch.stack(grad_norms).mean(0)}
 
-    @torch.no_grad()
     def prepare(self, rollout: Rollout) -> Batch:
         """What is learned from, in chunks: fields [R, C, L, ...] and memories [R, C, ...]."""
         reward = self.return_scale(rollout) if self.config.normalize_returns else rollout.reward
-        value, next_value = self.values(rollout)
+        with torch.no_grad():
+            value, next_value = self.values(rollout)
         ended = rollout.terminated | rollout.truncated
         config = self.config
         advantage = gae(reward, value, next_value, rollout.terminated, ended, config.gamma, config.gae_lambda)
@@ -171,7 +166,7 @@ class PPO(Algorithm):
             "obs": rollout.obs,
             "action": rollout.action,
             "first": rollout.first,
-            "weight": rollout.valid.to(value.dtype),
+            "valid": rollout.valid.to(value.dtype),
             "log_prob": rollout.extras["log_prob"],
             "advantage": advantage,
             "target": advantage + value,
@@ -203,7 +198,7 @@ class PPO(Algorithm):
 
     def minibatches(self, data: Batch) -> Iterator[Batch]:
         """The chunks in a random order, a replica's own, [R, L, B, ...]; gathered once, then cut."""
-        replicas, chunks = data["weight"].shape[:2]
+        replicas, chunks = data["valid"].shape[:2]
         order = self.rng.permutation(chunks)
         flat = (order + torch.arange(replicas, device=order.device)[:, None] * chunks).view(-1)
         parts = {}
@@ -220,8 +215,8 @@ class PPO(Algorithm):
         """The clipped objective of each replica [R], and the metrics [5, R] in the order of METRICS."""
         config, size = self.config, self.head.size
         out, value = self.evaluate(batch)
-        weight, advantage = batch["weight"], batch["advantage"]
-        weight = weight / weight.sum((1, 2), keepdim=True).clamp(min=1.0)
+        valid, advantage = batch["valid"], batch["advantage"]
+        weight = valid / valid.sum((1, 2), keepdim=True).clamp(min=1.0)
         if config.normalize_advantage:  # of one sample: 0
             advantage = advantage - (advantage * weight).sum((1, 2), keepdim=True)
             deviation = (advantage.square() * weight).sum((1, 2), keepdim=True).sqrt()

@@ -8,7 +8,7 @@ is a dozen NumPy operations on views of the tensors that make up the state.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -35,12 +35,12 @@ class SARSAConfig:
     epsilon: EpsilonConfig = key("random actions while training")
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        """All envs may correct one entry at once: from a total step of 2 on, that diverges."""
+        """All envs may correct one entry at once: with a total step of 2 or more that diverges."""
         if self.learning_rate * run.num_envs < 2:
             return []
         return [
-            f"algo.learning_rate is {self.learning_rate}: times num_envs ({run.num_envs}) it must be below 2, "
-            "as all envs may update one entry at once"
+            f"algo.learning_rate is {self.learning_rate}: times num_envs ({run.num_envs}) it must be below 2,"
+            " for all envs may correct one entry at once"
         ]
 
 
@@ -53,7 +53,7 @@ class SARSA(Algorithm):
     clock ended it, the expected value under the policy stands in.
     """
 
-    saved = {"table": "weights", "pending": "replay", "pending_reward": "replay"}
+    saved: ClassVar = {"table": "weights", "pending": "replay", "pending_reward": "replay"}
     obs_kinds = ("discrete",)
 
     def __init__(self, spec: Spec, config: SARSAConfig, model: Any) -> None:
@@ -61,9 +61,7 @@ class SARSA(Algorithm):
         self.spec, self.config = spec, config
         self.states, self.actions = spec.obs.n, spec.action.n
         dtype = getattr(torch, spec.dtype)
-        self.table = torch.full(
-            (spec.replicas, self.states, self.actions), config.initial_value, dtype=dtype
-        )
+        self.table = torch.full((spec.replicas, self.states, self.actions), config.initial_value, dtype=dtype)
         # The step that waits, as obs * A + action; -1 where none does.
         self.pending = torch.full((spec.replicas, spec.num_envs), -1, dtype=torch.int64)
         self.pending_reward = torch.zeros((spec.replicas, spec.num_envs), dtype=dtype)
@@ -127,7 +125,12 @@ class SARSA(Algorithm):
         return {"loss/td": torch.from_numpy(error.mean(1)).to(self.spec.device)}
 
     def _learn(
-        self, pair: np.ndarray, reward: np.ndarray, next_value: np.ndarray, mask: np.ndarray, alpha: np.ndarray
+        self,
+        pair: np.ndarray,
+        reward: np.ndarray,
+        next_value: np.ndarray,
+        mask: np.ndarray,
+        alpha: np.ndarray,
     ) -> np.ndarray:
         """Move the entries of `pair` towards reward + gamma * next_value, all [R, N]; |error|.
 
@@ -136,7 +139,8 @@ class SARSA(Algorithm):
         cell = self._first_cell + pair
         target = reward + self.config.gamma * next_value
         error = np.where(mask, target - self._cells[cell], 0.0)
-        np.add.at(self._cells, cell, (alpha * error).astype(self._cells.dtype, copy=False))
+        change = np.where(np.isfinite(error), alpha * error, 0.0)  # NaN is reported, never stored
+        np.add.at(self._cells, cell, change.astype(self._cells.dtype, copy=False))
         return np.abs(error)
 
 

@@ -6,7 +6,7 @@ Learning", 2018, section 2.7), with their incremental means (2.4) and constant s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -56,7 +56,7 @@ class UCBConfig:
 class UCB(Algorithm):
     """Pull the arm that may be the best: the mean of its rewards and a bonus for being rarely tried."""
 
-    saved = {"counts": "weights", "means": "weights"}
+    saved: ClassVar = {"counts": "weights", "means": "weights"}
     obs_kinds = ("discrete",)
 
     def __init__(self, spec: Spec, config: UCBConfig, model: Any) -> None:
@@ -83,21 +83,23 @@ class UCB(Algorithm):
 
     def bounds(self) -> Tensor:
         """The upper confidence bounds [R, K] before the next pull; infinite for untried arms."""
-        pulls = self.counts.sum(-1, keepdim=True) + 1  # t, counting the pull to come
-        bonus = self.config.c * (pulls.log() / self.counts.clamp(min=1)).sqrt()
-        return torch.where(self.counts > 0, self.means + bonus, torch.inf)
+        counts = self.counts.to(self.means.dtype)
+        pulls = counts.sum(-1, keepdim=True) + 1.0  # t, counting the pull to come
+        bonus = self.config.c * (pulls.log() / counts.clamp(min=1.0)).sqrt()
+        return torch.where(counts > 0.0, self.means + bonus, torch.inf)
 
     def q(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
         """The estimated mean reward of every arm, [R, N, K]."""
         return self.means[:, None].expand(*obs.shape, -1)
 
     def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        """`train/reward` is the mean reward a step."""
+        """`train/reward` is the mean reward a step, `loss/error` how far it was from the arm's mean."""
         assert rollout is not None
         action, reward, valid = rollout.action[:, 0], rollout.reward[:, 0], rollout.valid[:, 0]  # [R, 1]
         self.counts.scatter_add_(1, action, valid.long())
-        count = self.counts.gather(1, action).clamp(min=1)
+        count = self.counts.gather(1, action).clamp(min=1).to(reward.dtype)
         weight = 1.0 / count if self.config.step_size is None else self.config.step_size
-        change = weight * (reward - self.means.gather(1, action))
-        self.means.scatter_add_(1, action, torch.where(valid, change, 0.0).to(self.means.dtype))
-        return {"train/reward": reward[:, 0].clone()}
+        error = reward - self.means.gather(1, action)
+        learned = valid & error.isfinite()  # a reward that is no number must not spoil the mean
+        self.means.scatter_add_(1, action, torch.where(learned, weight * error, 0.0))
+        return {"train/reward": reward[:, 0].clone(), "loss/error": error[:, 0].abs()}

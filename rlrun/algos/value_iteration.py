@@ -33,7 +33,7 @@ class ValueIteration(Algorithm):
     """
 
     rollout_steps = 0
-    saved = {"v": "weights", "residual": "optimizer"}
+    saved: ClassVar = {"v": "weights", "residual": "optimizer"}
     obs_kinds = ("discrete",)
     needs: ClassVar[tuple[str, ...]] = ("table",)
 
@@ -41,7 +41,7 @@ class ValueIteration(Algorithm):
         assert spec.table is not None
         self.spec, self.config, self.table = spec, config, spec.table
         states, actions = spec.table.reward.shape
-        kinds = {"dtype": torch.float64, "device": spec.device}
+        kinds: dict[str, Any] = {"dtype": torch.float64, "device": spec.device}
         self.probability = torch.tensor(spec.table.probability, **kinds).view(states * actions, states)
         self.reward = torch.tensor(spec.table.reward, **kinds)
         self.alive = torch.tensor(~spec.table.terminal, device=spec.device)  # [S]

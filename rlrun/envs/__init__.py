@@ -43,6 +43,7 @@ class EnvConfig:
 
     shapings: ClassVar[tuple[str, ...]] = ()  # what reward.shaping may be
     slow: ClassVar[bool] = False  # stepped one by one in Python: few copies at a time
+    endless: ClassVar[bool] = False  # without max_steps no episode ever ends
 
     def problems(self) -> list[str]:
         shaping = self.reward.shaping

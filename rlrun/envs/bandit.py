@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlrun.config import key
 from rlrun.envs import EnvConfig
@@ -19,6 +19,8 @@ class BanditConfig(EnvConfig):
     mean: float = key("centre of the arms' mean rewards")
     spread: float = key("standard deviation of the arms' mean rewards", min=0)
     noise: float = key("standard deviation of a reward about its arm's mean", min=0)
+
+    endless: ClassVar[bool] = True  # without max_steps no episode ends
 
 
 @register("env", "bandit", BanditConfig)

@@ -185,7 +185,7 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 def _numbers(path: Path, name: str, cells: Sequence[str], lines: Sequence[int]) -> np.ndarray:
     values = np.array([_number(cell) for cell in cells])
-    bad = np.flatnonzero(~np.isfinite(values))
+    bad = np.flatnonzero(~np.isfinite(values)).tolist()
     _refuse(path, [f"line {lines[i]}, column {name}: {cells[i]!r} is not a finite number" for i in bad])
     return values
 

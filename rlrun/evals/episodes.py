@@ -20,6 +20,11 @@ class EpisodesConfig:
     every: int | None = key("env steps between evaluations; null: a twentieth of the run", min=1)
     mode: str = key("the best guess, or the stochastic policy as it is", choices=("greedy", "sample"))
 
+    def conflicts(self, run: RunConfig) -> list[str]:
+        if run.env.max_steps is None and getattr(type(run.env), "endless", False):
+            return ["eval=episodes needs episodes that end: set env.max_steps, or use eval=online"]
+        return []
+
 
 @register("eval", "episodes", EpisodesConfig)
 def build(config: EpisodesConfig, run: RunConfig) -> Episodes:

@@ -27,7 +27,8 @@ class OnlineConfig:
     """Nothing to set: `log.every` says over how many of the last steps the agent is judged."""
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        if entry_of(run.algo).build.rollout_steps:
+        algo: Any = entry_of(run.algo).build
+        if algo.rollout_steps:
             return []
         return ["eval=online judges what is earned while learning, and algo never acts: use eval=episodes"]
 

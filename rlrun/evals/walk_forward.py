@@ -75,9 +75,8 @@ class WalkForwardConfig:
             if value != "auto" and (isinstance(value, bool) or not isinstance(value, int)):
                 found.append(f"{name} is {value}: it must be auto, or a number of rows")
         for name, size in (("test_size", self.test_size), ("validation.size", self.validation.size)):
-            if size is not None and (isinstance(size, bool) or not isinstance(size, (int, float))):
-                found.append(f"{name} is {size}: it must be a number of rows, or a share below 1")
-            elif isinstance(size, float) and size >= 1 and size != int(size):
+            number = isinstance(size, (int, float)) and not isinstance(size, bool)
+            if size is not None and not (number and (size < 1 or size == int(size))):
                 found.append(f"{name} is {size}: it must be a number of rows, or a share below 1")
         sliding = self.scheme == "sliding"
         unused = "max_train_size" if sliding else "train_size" if self.align == "end" else None

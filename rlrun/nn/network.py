@@ -104,7 +104,7 @@ def build_network(
     else:
         weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device)
         body = _copies(model_config, width, init).to(spec.device, dtype)
-        width = _out_features(plan, width)
+        width = _out_features(plan.eval(), width)
         hidden, activation = (), "relu"
     outputs = [*heads, Head(1)] if dueling else heads
     head = MLP(width, hidden, activation, weights, outputs)

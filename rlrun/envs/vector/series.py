@@ -119,7 +119,7 @@ class Trading(NativeVectorEnv):
             )
         wanted = option("episode_steps", self._episode_steps)
         steps = np.where(wanted > 0, np.minimum(wanted, room), room)
-        start = window[:, 0] + (uniforms(seed, np.int64(0)) * (room - steps + 1)).astype(np.int64)
+        start = window[:, 0] + (uniforms(seed, np.zeros(1)) * (room - steps + 1)).astype(np.int64)
         self._window[rows] = window
         # usable row u is data row u + lookback, and sees back to data row u
         self._bounds[rows] = np.stack([window[:, 0] - warmup, last + self.data_spec.lookback + 1], 1)

@@ -1,0 +1,114 @@
+"""REINFORCE: Williams, "Simple statistical gradient-following algorithms for connectionist
+reinforcement learning" (1992). Whole episodes, Monte Carlo returns and nothing else, except
+an optional baseline.
+
+A step's gradient is weighted by its return to go, without the factor gamma^t that the
+discounted objective would ask for: as nearly everywhere, gamma only reduces variance. An
+episode that the clock cut short counts as if nothing came after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from rlrun.config import key
+from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
+from rlrun.distributions import action_head
+from rlrun.lazy import nn, torch
+from rlrun.registry import register
+from rlrun.returns import discounted
+from rlrun.rng import Stream
+from rlrun.schedules import schedule
+from rlrun.sequences import masked_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class ReinforceConfig:
+    gamma: float = key("discount factor of the returns to go", min=0, max=1)
+    learning_rate: float = key("Adam's step size at the start", above=0)
+    lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
+    adam_eps: float = key("Adam's epsilon", above=0)
+    max_grad_norm: float | None = key("global norm of a replica's gradient is clipped to this", above=0)
+    whiten: bool = key("weights of an update's steps less their mean, divided by their deviation")
+    baseline: bool = key("subtract a learned value of the observation from the returns")
+    ent_coef: float = key("weight of the entropy bonus", min=0)
+    log_std: float = key("where a Gaussian policy's log deviation begins, in half widths of the bounds")
+
+
+@register("algo", "reinforce", ReinforceConfig)
+class Reinforce(Algorithm):
+    """Follow the gradient of the return; an update is one episode of each env."""
+
+    whole_episodes = True
+    saved: ClassVar = {"nets": "weights", "optim": "optimizer"}
+    obs_kinds = ("box", "discrete", "multi_discrete")
+    action_kinds = ("discrete", "multi_discrete", "box")
+
+    def __init__(self, spec: Spec, config: ReinforceConfig, model: Any) -> None:
+        self.config = config
+        self.head = action_head(spec, config.log_std)
+        init = Stream(spec.seeds, "init")
+        self.policy = nn.build_network(model, spec.obs, [nn.Head(self.head.size, 0.01)], init, spec)
+        networks = {"policy": self.policy}
+        if config.baseline:
+            networks["baseline"] = nn.build_network(model, spec.obs, [nn.Head(1, 1.0)], init, spec)
+        self.nets = torch.nn.ModuleDict({**networks, "head": self.head.parameters})
+        self.networks = tuple(networks.values())
+        self.optim = nn.Adam(self.nets, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
+        kinds = {"device": spec.device, "dtype": spec.dtype}
+        self.learning_rate = schedule(
+            config.lr_schedule, config.learning_rate, 0.0, spec.total_steps, **kinds
+        )
+
+    def initial_memory(self, num_envs: int) -> Memory:
+        return self.policy.initial_memory(num_envs)
+
+    def act(
+        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+    ) -> Act:
+        out, after = self.policy.step(obs, memory, first)
+        distribution = self.head.distribution(out)
+        raw = distribution.mode() if mode == "greedy" else distribution.sample(rng)
+        action = self.head.action(raw)
+        extras = {"raw": raw} if mode == "explore" and self.head.raw else {}
+        return Act(action, self.policy.remember(after, action), extras)
+
+    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+        assert rollout is not None
+        loss, metrics = self.loss(rollout)
+        grad_norm = self.optim.step(loss, self.learning_rate(step))
+        for net in self.networks:
+            net.observe(rollout.obs, rollout.valid)
+        return metrics | {"train/grad_norm": grad_norm}
+
+    def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of each replica [R], a mean over its valid steps, and detached metrics."""
+        config, valid = self.config, rollout.valid
+        ended = rollout.terminated | rollout.truncated
+        returns = discounted(rollout.reward, ended, config.gamma)  # [R, T, N]
+        out, *values = (  # an episode's start clears the memory: it begins as zeros
+            net(rollout.obs, net.initial_memory(valid.shape[2]), rollout.first, rollout.action)[0]
+            for net in self.networks
+        )
+        distribution = self.head.distribution(out)
+        log_prob = distribution.log_prob(rollout.extras["raw"] if self.head.raw else rollout.action)
+        entropy = masked_mean(distribution.entropy(), valid)
+        weight, metrics, loss = returns, {}, -config.ent_coef * entropy
+        for value in values:
+            error = masked_mean((value[..., 0] - returns).square(), valid)
+            weight = returns - value[..., 0].detach()
+            loss = loss + error
+            metrics["loss/value"] = error.detach()
+        if config.whiten:
+            weight = weight - masked_mean(weight, valid)[:, None, None]
+            deviation = masked_mean(weight.square(), valid).sqrt()[:, None, None]
+            weight = weight / (deviation + 1e-8)  # steps that are all alike, or just one: 0
+        policy = masked_mean(-log_prob * weight, valid)
+        metrics |= {"loss/policy": policy.detach(), "loss/entropy": entropy.detach()}
+        return loss + policy, metrics

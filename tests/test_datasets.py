@@ -1,0 +1,311 @@
+"""Data sets: what is read is what was recorded, and nothing else is read."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from support import small
+
+from rlrun import datasets, envs, runner
+from rlrun.catalog import conf_dir, recipes
+from rlrun.compose import compose
+from rlrun.config import ConfigError
+from rlrun.core import Box, Discrete, MultiDiscrete, Space
+from rlrun.datasets import FileConfig
+
+FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs")
+
+
+def arrays(steps: int = 6, **changes: Any) -> dict[str, np.ndarray]:
+    """Three episodes of two steps: terminated, truncated, and one that is cut off."""
+    rng = np.random.default_rng(0)
+    values = {
+        "obs": rng.normal(size=(steps, 3)).astype(np.float32),
+        "next_obs": rng.normal(size=(steps, 3)).astype(np.float32),
+        "action": np.arange(steps) % 2,
+        "reward": np.arange(steps, dtype=np.float64),
+        "terminated": np.arange(steps) == 1,
+        "truncated": np.arange(steps) == 3,
+    }
+    return values | changes
+
+
+def test_what_is_saved_is_what_is_loaded(tmp_path: Path) -> None:
+    saved = arrays()
+    datasets.save(tmp_path / "set", saved, {"env": "by hand"})
+    loaded = datasets.load(tmp_path / "set")
+    for name in FIELDS:
+        np.testing.assert_array_equal(getattr(loaded, name), saved[name])
+        assert getattr(loaded, name).dtype == saved[name].dtype
+    assert loaded.first.tolist() == [True, False, True, False, True, False]
+    about = json.loads((tmp_path / "set" / "dataset.json").read_text())
+    assert (about["steps"], about["episodes"], about["env"]) == (6, 3, "by hand")
+    with pytest.raises(ConfigError, match="a data set already"):
+        datasets.save(tmp_path / "set", saved, {})
+
+
+def test_episodes_are_whole_and_no_more_than_there_are(tmp_path: Path) -> None:
+    datasets.save(tmp_path / "set", arrays(), {})
+    path = str(tmp_path / "set")
+    for episodes in (1, 2, 3):
+        part = datasets.read(FileConfig(path, episodes))
+        assert len(part.obs) == len(part.next_obs) == len(part.first) == 2 * episodes
+        assert part.first.sum() == episodes
+    assert len(datasets.read(FileConfig(path, None)).reward) == 6
+    with pytest.raises(ConfigError, match=r"data.episodes is 4: .* has 3\n.*data.episodes=null"):
+        datasets.read(FileConfig(path, 4))
+
+
+@pytest.mark.parametrize("name", sorted(set(recipes("data")) - {"none", "file"}))
+def test_shipped_data_are_sound(name: str) -> None:
+    """They fit the environment that they name, and each step leads to the next one."""
+    config = compose([f"data={name}"]).data
+    dataset = datasets.read(config)
+    about = json.loads((datasets.SHIPPED / config.path / "dataset.json").read_text())
+    env = envs.make(compose([f"env={about['env']}"]).env, 1)
+    datasets.check(dataset, *envs.spaces(env), name, about["env"])
+    assert about["episodes"] == dataset.first.sum() and about["steps"] == len(dataset.first)
+    ended = dataset.terminated | dataset.truncated
+    assert ended[-1]
+    np.testing.assert_array_equal(dataset.next_obs[:-1][~ended[:-1]], dataset.obs[1:][~ended[:-1]])
+    assert (dataset.next_obs[:-1][ended[:-1]] != dataset.obs[1:][ended[:-1]]).any(-1).all()  # no reset obs
+    returns = np.add.reduceat(dataset.reward, np.flatnonzero(dataset.first))
+    assert about["return_mean"] == pytest.approx(returns.mean())
+
+
+def test_the_expert_is_one() -> None:
+    dataset = datasets.read(compose(["data=cartpole_expert"]).data)
+    assert np.add.reduceat(dataset.reward, np.flatnonzero(dataset.first)).tolist() == [500.0] * 4
+    assert dataset.truncated.sum() == 4 and not dataset.terminated.any()
+
+
+def test_shipped_data_lie_inside_the_package() -> None:
+    """So that they travel in the wheel, wherever the working directory is."""
+    assert datasets.SHIPPED.is_relative_to(Path(datasets.__file__).parent)
+    assert {path.name for path in datasets.SHIPPED.iterdir()} <= set(recipes("data"))
+
+
+# Refusals
+
+
+def flip(folder: Path) -> None:
+    data = bytearray((folder / "steps.safetensors").read_bytes())
+    data[-1] ^= 1
+    (folder / "steps.safetensors").write_bytes(data)
+
+
+def rewrite(**changes: Any) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        about = json.loads((folder / "dataset.json").read_text())
+        about |= changes
+        about = {name: value for name, value in about.items() if value is not None}
+        (folder / "dataset.json").write_text(json.dumps(about))
+
+    return damage
+
+
+def replace_arrays(**changes: Any) -> Callable[[Path], None]:
+    """Other arrays, with a checksum that fits them."""
+
+    def damage(folder: Path) -> None:
+        import hashlib
+
+        from safetensors.numpy import save
+
+        data = save({name: array for name, array in arrays(**changes).items() if array is not None})
+        (folder / "steps.safetensors").write_bytes(data)
+        rewrite(size=len(data), sha256=hashlib.sha256(data).hexdigest())(folder)
+
+    return damage
+
+
+def junk(folder: Path) -> None:
+    import hashlib
+
+    data = b"\xff" * 64
+    (folder / "steps.safetensors").write_bytes(data)
+    rewrite(size=len(data), sha256=hashlib.sha256(data).hexdigest())(folder)
+
+
+def link(folder: Path) -> None:
+    (folder / "steps.safetensors").rename(folder / "elsewhere")
+    (folder / "steps.safetensors").symlink_to(folder / "elsewhere")
+
+
+DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "a flipped bit": (flip, "does not match its checksum"),
+    "a cut file": (lambda f: (f / "steps.safetensors").write_bytes(b"abc"), "does not match its checksum"),
+    "a longer file": (lambda f: (f / "steps.safetensors").write_bytes(b"a" * 10**6), "larger than it may be"),
+    "no safetensors": (junk, "damaged"),
+    "a link": (link, "damaged"),
+    "no JSON": (lambda f: (f / "dataset.json").write_text("{"), "damaged"),
+    "deep JSON": (lambda f: (f / "dataset.json").write_text("[" * 100_000), "damaged"),
+    "a list": (lambda f: (f / "dataset.json").write_text("[]"), "damaged"),
+    "no size": (rewrite(size=None), "it lacks 'size'"),
+    "a newer schema": (rewrite(schema=99), "newer rlrun"),
+    "a missing array": (replace_arrays(reward=None), "its arrays are"),
+    "unequal lengths": (replace_arrays(reward=np.zeros(5)), "same number of steps"),
+    "no steps": (replace_arrays(steps=0), "at least one"),
+    "a NaN": (replace_arrays(reward=np.full(6, np.nan)), "not finite"),
+    "flags that are numbers": (replace_arrays(terminated=np.zeros(6)), "terminated is float64"),
+    "successors of another shape": (
+        replace_arrays(next_obs=np.zeros((6, 2), np.float32)),
+        "obs and next_obs differ",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_damage_is_named(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    datasets.save(folder, arrays(), {})
+    damage, words = DAMAGE[name]
+    damage(folder)
+    with pytest.raises(ConfigError) as refusal:
+        datasets.load(folder)
+    assert words in str(refusal.value) and str(folder) in str(refusal.value)
+    assert len(refusal.value.lines) <= 3
+
+
+@pytest.mark.parametrize("missing", ["folder", "dataset.json", "steps.safetensors"])
+def test_what_is_missing_is_named(missing: str, tmp_path: Path) -> None:
+    folder = tmp_path / "set"
+    datasets.save(folder, arrays(), {})
+    if missing == "folder":
+        shutil.rmtree(folder)
+    else:
+        (folder / missing).unlink()
+    with pytest.raises(ConfigError) as refusal:
+        datasets.read(FileConfig(str(folder), None))
+    found = "there is no such folder" if missing == "folder" else f"it has no {missing}"
+    assert found in str(refusal.value) and "cartpole_expert" in str(refusal.value)
+
+
+def test_a_misspelt_name_is_corrected() -> None:
+    with pytest.raises(ConfigError, match="did you mean cartpole_expert"):
+        datasets.read(FileConfig("cartpole_exprt", None))
+    with pytest.raises(ConfigError, match="did you mean cartpole_expert"):
+        compose(["algo=bc", "data=cartpole_exprt"])
+
+
+VECTOR = Box((3,), (-np.inf,) * 3, (np.inf,) * 3)
+TORQUE = np.linspace(-1, 1, 6, dtype=np.float32)[:, None]
+
+
+@pytest.mark.parametrize(
+    "changes, obs, action, words",
+    [
+        ({}, VECTOR, Discrete(2), None),
+        ({}, VECTOR, Discrete(1), "integers from 0 to 1, the env's below 1"),
+        ({"action": -np.ones(6, np.int64)}, VECTOR, Discrete(2), "integers from -1 to -1"),
+        ({}, VECTOR, Box((1,), (-1.0,), (1.0,)), r"actions are int64 \[\], the env's float32 \[1\]"),
+        (
+            {},
+            Box((4,), (0.0,) * 4, (1.0,) * 4),
+            Discrete(2),
+            r"observations are float32 \[3\], the env's float32 \[4\]",
+        ),
+        ({}, Discrete(7), Discrete(2), r"observations are float32 \[3\], the env's int64 \[\]"),
+        ({"action": TORQUE}, VECTOR, Box((1,), (-1.0,), (1.0,)), None),
+        ({"action": TORQUE}, VECTOR, Box((1,), (-1.0,), (0.5,)), "from -1 to 1, the env's from -1 to 0.5"),
+        ({"action": TORQUE}, VECTOR, Discrete(2), r"actions are float32 \[1\], the env's int64 \[\]"),
+        ({"action": np.ones((6, 2), np.int64)}, VECTOR, MultiDiscrete((2, 3)), None),
+        ({"action": np.ones((6, 2), np.int64)}, VECTOR, MultiDiscrete((2, 1)), "integers from 1 to 1"),
+    ],
+)
+def test_spaces_must_agree(
+    changes: dict[str, Any], obs: Space, action: Space, words: str | None, tmp_path: Path
+) -> None:
+    datasets.save(tmp_path / "set", arrays(**changes), {})
+    dataset = datasets.load(tmp_path / "set")
+    if words is None:
+        datasets.check(dataset, obs, action, "mine", "yours")
+        return
+    with pytest.raises(ConfigError, match=words) as refusal:
+        datasets.check(dataset, obs, action, "mine", "yours")
+    assert "data=mine does not fit env=yours" in str(refusal.value)
+
+
+@pytest.mark.parametrize(
+    "overrides, words",
+    [
+        (["env=pendulum"], "data=cartpole_expert does not fit env=pendulum"),
+        (["data=none"], "algo=bc learns from logged steps, and data=none has none"),
+        (["data.episodes=5"], "data.episodes is 5"),
+        (["data=file", "data.path=nowhere"], "data.path is nowhere, which is no data set"),
+    ],
+)
+def test_a_refusal_needs_no_torch_and_writes_nothing(
+    overrides: list[str], words: str, tmp_path: Path
+) -> None:
+    """In a process of its own, as from the command line."""
+    code = (
+        "import sys\nfrom rlrun.cli import main\ncode = main(sys.argv[1:])\n"
+        "assert 'torch' not in sys.modules, 'torch was imported'\nsys.exit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "algo=bc", *overrides, "out=runs"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env={"PYTHONPATH": str(conf_dir().parent), "PATH": ""},
+    )
+    assert done.returncode == 2, done.stderr
+    assert words in done.stderr and not list(tmp_path.iterdir())
+
+
+# Recording
+
+
+@pytest.mark.parametrize("algo", ["dqn", "lstm_dqn", "sac"])
+def test_recorded_steps_are_those_of_the_policy(algo: str, tmp_path: Path) -> None:
+    """Whole episodes with the env's own rewards; the greedy policy, memory included, acts just so."""
+    config = small(algo, total_steps=300)
+    config.env.reward.scale = 7.0
+    result = runner.execute(config, folder=tmp_path / "run", quiet=True)
+    about = datasets.record(result.folder, 5, tmp_path / "set")
+    assert about["episodes"] == 5
+    dataset = datasets.read(FileConfig(str(tmp_path / "set"), None))
+    datasets.check(dataset, *envs.spaces(envs.make(config.env, 1)), "set", "its own")
+    if config.choices["env"] == "cartpole":
+        assert (dataset.reward == 1.0).all()
+    policy = result.policy()
+    starts = np.flatnonzero(dataset.first)
+    assert len({dataset.obs[i].tobytes() for i in starts}) == 5
+    for begin, end in zip(starts, [*starts[1:], len(dataset.first)], strict=True):
+        ended = dataset.terminated[begin:end] | dataset.truncated[begin:end]
+        assert ended[-1] and ended.sum() == 1
+        np.testing.assert_array_equal(dataset.next_obs[begin : end - 1], dataset.obs[begin + 1 : end])
+        memory = None
+        for i in range(begin, end):
+            action, memory = policy.act(dataset.obs[i], memory)
+            np.testing.assert_allclose(action, dataset.action[i], rtol=1e-5, atol=1e-5)
+    again = datasets.record(result.folder, 5, tmp_path / "again")
+    assert again["sha256"] == about["sha256"]
+    with pytest.raises(ConfigError, match="a data set already"):
+        datasets.record(result.folder, 5, tmp_path / "set")
+
+
+def test_what_was_recorded_can_be_cloned(tmp_path: Path) -> None:
+    config = small("sac", total_steps=100)
+    result = runner.execute(config, folder=tmp_path / "run", quiet=True)
+    datasets.record(result.folder, 2, tmp_path / "set")
+    overrides = ["algo=bc", "env=pendulum", "data=file", f"data.path={tmp_path / 'set'}"]
+    quiet = [
+        "log.tensorboard=false",
+        "log.plot=false",
+        "eval.episodes=1",
+        f"env.max_steps={config.env.max_steps}",
+    ]
+    clone = runner.execute(
+        compose([*overrides, *quiet, "total_steps=50"]), folder=tmp_path / "clone", quiet=True
+    )
+    assert clone.exit_code == 0 and clone.summary["env_steps"] == 0
