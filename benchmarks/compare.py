@@ -59,7 +59,13 @@ def measure_rlrun(work: str, replicas: int) -> dict[str, float]:
     steps, warm = STEPS[work], WARM[work]
     with tempfile.TemporaryDirectory() as folder:
         config = compose(
-            [*WORKS[work], f"replicas={replicas}", f"total_steps={steps}", f"eval.every={10 * steps}", f"out={folder}"]
+            [
+                *WORKS[work],
+                f"replicas={replicas}",
+                f"total_steps={steps}",
+                f"eval.every={10 * steps}",
+                f"out={folder}",
+            ]
         )
         task = Task.of(config)
         algo = build(config, task.spec())
@@ -118,9 +124,13 @@ def main() -> None:
     for work in args.work or WORKS:
         contestants = {"peer": [peer, str(HERE / "peer_sb3.py"), work, str(STEPS[work]), str(WARM[work])]}
         contestants |= {
-            f"R={r}": [sys.executable, str(HERE / "compare.py"), "--measure", work, str(r)] for r in REPLICAS[work]
+            f"R={r}": [sys.executable, str(HERE / "compare.py"), "--measure", work, str(r)]
+            for r in REPLICAS[work]
         }
-        rounds = [{name: measure(command, work) for name, command in contestants.items()} for _ in range(args.rounds)]
+        rounds = [
+            {name: measure(command, work) for name, command in contestants.items()}
+            for _ in range(args.rounds)
+        ]
         for r in REPLICAS[work]:
             ratios = sorted(result[f"R={r}"] / result["peer"] for result in rounds)
             ours, theirs = (statistics.median(result[n] for result in rounds) for n in (f"R={r}", "peer"))

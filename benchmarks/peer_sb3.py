@@ -47,17 +47,22 @@ def model(work: str) -> object:
     }  # fmt: skip
     if work == "ppo":
         envs = make_vec_env("CartPole-v1", 8, seed=1)
-        return PPO("MlpPolicy", envs, gamma=0.98, gae_lambda=0.9, **on_policy)  # its default: tanh, 64-64, separate
+        return PPO(
+            "MlpPolicy", envs, gamma=0.98, gae_lambda=0.9, **on_policy
+        )  # its default: tanh, 64-64, separate
     if work == "lstm_ppo":
         one_lstm = {
             "lstm_hidden_size": 64, "shared_lstm": True, "enable_critic_lstm": False, "net_arch": [],
         }  # fmt: skip
         envs = make_vec_env(masked, 8, seed=1)
-        return RecurrentPPO("MlpLstmPolicy", envs, gamma=0.99, gae_lambda=0.95, policy_kwargs=one_lstm, **on_policy)
+        return RecurrentPPO(
+            "MlpLstmPolicy", envs, gamma=0.99, gae_lambda=0.95, policy_kwargs=one_lstm, **on_policy
+        )
     return DQN(
-        "MlpPolicy", "CartPole-v1", learning_rate=1e-3, buffer_size=50_000, learning_starts=1000, batch_size=128,
-        gamma=0.99, train_freq=4, gradient_steps=1, target_update_interval=40, exploration_fraction=0.2,
-        exploration_final_eps=0.01, max_grad_norm=10, policy_kwargs={"net_arch": [64, 64]}, seed=1, device="cpu",
+        "MlpPolicy", "CartPole-v1", learning_rate=1e-3, buffer_size=50_000, learning_starts=1000,
+        batch_size=128, gamma=0.99, train_freq=4, gradient_steps=1, target_update_interval=40,
+        exploration_fraction=0.2, exploration_final_eps=0.01, max_grad_norm=10,
+        policy_kwargs={"net_arch": [64, 64]}, seed=1, device="cpu",
     )  # fmt: skip
 
 

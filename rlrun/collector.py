@@ -125,7 +125,7 @@ class Collector:
                 self.action_space,
                 self.dtype,
             )
-        start_memory, start_draws = self.memory, self.rng.counter
+        start_memory, start_draws = self.memory, self.rng.counter if whole else None
         running = np.ones((self.replicas, self.num_envs), bool)
         t = 0
         while running.any() if whole else t < steps:
@@ -282,7 +282,7 @@ class Collector:
             setattr(self, name, arrays[name])
         self.totals = {name[7:]: value for name, value in arrays.items() if name.startswith("totals.")}
         env_state = {
-            name[4:]: value.reshape(-1, *value.shape[2:])
+            name[4:]: value.reshape(self.replicas * self.num_envs, *value.shape[2:])
             for name, value in arrays.items()
             if name.startswith("env.")
         }

@@ -17,13 +17,21 @@ def rows(paths: list[Path]) -> list[dict[str, Any]]:
         if not (folder / "summary.json").is_file():
             continue  # not finished
         try:
-            record, summary = (json.loads((folder / name).read_text()) for name in ("run.json", "summary.json"))
+            record, summary = (
+                json.loads((folder / name).read_text()) for name in ("run.json", "summary.json")
+            )
             config = record["config"]
             scores = {(r["seed"], r["fold"]): r["eval_return"] for r in summary["replicas"]}
             same = {k: v for k, v in config.items() if k not in ("seed", "replicas", "out", "choices")}
             row = pooled.setdefault(
                 json.dumps(same, sort_keys=True),
-                {"name": folder.parent.name, "runs": [], "scores": {}, "steps": config["total_steps"], "seconds": 0.0},
+                {
+                    "name": folder.parent.name,
+                    "runs": [],
+                    "scores": {},
+                    "steps": config["total_steps"],
+                    "seconds": 0.0,
+                },
             )
             row["scores"] |= {k: float(v) for k, v in scores.items() if v is not None}
             row["runs"].append(str(folder))
@@ -32,8 +40,8 @@ def rows(paths: list[Path]) -> list[dict[str, Any]]:
             raise ConfigError(f"{folder} is damaged: {type(error).__name__} {error}") from None
     table = []
     for row in pooled.values():
-        scores = list(row.pop("scores").values())
-        table.append(row | {"replicas": len(scores), "worst": min(scores, default=None)} | aggregate(scores))
+        final = list(row.pop("scores").values())
+        table.append(row | {"replicas": len(final), "worst": min(final, default=None)} | aggregate(final))
     return sorted(table, key=lambda row: -(row["median"] if row["median"] is not None else float("inf")))
 
 
@@ -45,7 +53,9 @@ def compare(paths: list[Path], as_json: bool = False) -> int:
     """
     table = rows(paths)
     if not table:
-        raise ConfigError(f"no finished run under {', '.join(map(str, paths))}", "rlrun resume RUN finishes one")
+        raise ConfigError(
+            f"no finished run under {', '.join(map(str, paths))}", "rlrun resume RUN finishes one"
+        )
     if as_json:
         print(json.dumps({"runs": table}))
         return 0
@@ -60,6 +70,8 @@ def compare(paths: list[Path], as_json: bool = False) -> int:
         interval = "-" if row["interval"] is None else "{:.1f} .. {:.1f}".format(*row["interval"])
         numbers = ["-" if row[k] is None else f"{row[k]:.1f}" for k in ("median", "iqm", "worst")]
         name = row["runs"][-1] + (f" (+{len(row['runs']) - 1})" if len(row["runs"]) > 1 else "")
-        view.add_row(name, str(row["replicas"]), f"{row['steps']:,}", *numbers, interval, f"{row['seconds']:.0f}")
+        view.add_row(
+            name, str(row["replicas"]), f"{row['steps']:,}", *numbers, interval, f"{row['seconds']:.0f}"
+        )
     Console().print(view)
     return 0

@@ -144,6 +144,11 @@ class Rollout:
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     info: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def ended(self) -> Tensor:
+        """Where an episode stopped, for either reason: nothing flows across."""
+        return self.terminated | self.truncated
+
     def with_(self, **changes: Any) -> Rollout:
         """The same rollout with some fields replaced, such as a learned reward."""
         return replace(self, **changes)

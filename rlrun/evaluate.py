@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -143,7 +143,7 @@ class Evaluation(ABC):
         """Reset options of the training envs, arrays over the R * N sub-envs."""
         return {}
 
-    def prepare(self, folder: Path) -> None:
+    def prepare(self, folder: Path) -> None:  # noqa: B027 (most write nothing)
         """Write what must be on disk before training begins."""
 
     @abstractmethod
@@ -182,7 +182,7 @@ class Episodes(Evaluation):
             self.seeds,
             episodes,
             purpose=purpose,
-            mode=self.config.mode,
+            mode=cast(Mode, self.config.mode),
             step=step,
             device=self.run.device,
             dtype=self.run.dtype,

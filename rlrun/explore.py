@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from rlrun.lazy import torch
 
 if TYPE_CHECKING:
@@ -12,14 +14,20 @@ if TYPE_CHECKING:
     from rlrun.rng import Stream
 
 
-def epsilon_greedy(greedy: Tensor, n: int, epsilon: Tensor, rng: Stream) -> Tensor:
+def epsilon_greedy(greedy: Tensor, n: int, epsilon: np.ndarray, rng: Stream) -> Tensor:
     """Replace actions [R, N] by uniform ones in 0 .. n - 1 with probability epsilon [R].
 
-    One number decides both: below epsilon, u / epsilon is uniform again.
+    One number decides both: below epsilon, u / epsilon is uniform again. The result is on
+    the CPU, where the environments wait for it.
     """
-    u = rng.uniform(greedy.shape[1])
-    eps = epsilon.to(u.dtype)[:, None]
-    return torch.where(u < eps, (u / eps * n).long().clamp_(max=n - 1), greedy)
+    u = rng.numbers(greedy.shape[1])
+    at_random = u < epsilon[:, None]
+    action = greedy.cpu().numpy()
+    if at_random.any():
+        with np.errstate(divide="ignore"):  # epsilon may be 0: then nothing is chosen at random
+            uniform = np.minimum(u / epsilon[:, None] * n, n - 1).astype(np.int64)
+        action = np.where(at_random, uniform, action)
+    return torch.from_numpy(action)
 
 
 def sample_logits(logits: Tensor, rng: Stream) -> Tensor:

@@ -69,7 +69,7 @@ class TensorBoard:
             for i in range(3):
                 self._add(i, int(step[due].max()), {tag: float(q[i]) for tag, q in quantiles.items()})
         else:
-            for r in np.flatnonzero(due):
+            for r in np.flatnonzero(due).tolist():
                 self._add(
                     r, int(step[r]), {tag: float(v[r]) for tag, v in values.items() if np.isfinite(v[r])}
                 )

@@ -31,23 +31,29 @@ def play(folder: Path, out: Path, replica: int = 0) -> float:
     record = read_run(folder)
     env = envs.make(from_dict(record["config"]).env, 1)
     if mode_of(env) != "Disabled" or not hasattr(env, "render_frame"):
-        raise ConfigError(f"{folder}: this environment cannot be drawn", "play works with native and Gymnasium envs")
-    seed = child(keys([int(record["replicas"][replica]["seed"])], "play")[:, None], np.zeros((1, 1), np.int64))
+        raise ConfigError(
+            f"{folder}: this environment cannot be drawn", "play works with native and Gymnasium envs"
+        )
+    seed = child(
+        keys([int(record["replicas"][replica]["seed"])], "play")[:, None], np.zeros((1, 1), np.int64)
+    )
     obs = reset(env, seed, np.ones((1, 1), bool), {})
     memory, total, done, frames = None, 0.0, False, []
     try:
-        frames.append(Image.fromarray(env.render_frame(0)))  # type: ignore[attr-defined]
+        frames.append(Image.fromarray(env.render_frame(0)))
         while not done and len(frames) < _MAX_FRAMES:
             action, memory = policy.act(obs, memory, first=[memory is None])
             obs, reward, terminated, truncated, _ = env.step(action)
             total += float(reward[0])
             done = bool(terminated[0] or truncated[0])
-            frames.append(Image.fromarray(env.render_frame(0)))  # type: ignore[attr-defined]
+            frames.append(Image.fromarray(env.render_frame(0)))
     except (NotImplementedError, ImportError) as error:
         raise ConfigError(f"{folder}: {error}") from None
     fps = int(env.metadata.get("render_fps", 30))
     every = max(fps // 25, 1)  # viewers slow down what is faster
     shown = [frame.quantize(_COLOURS) for frame in (*frames[:-1:every], frames[-1])]
     out.parent.mkdir(parents=True, exist_ok=True)
-    shown[0].save(out, save_all=True, append_images=shown[1:], duration=1000 * every // fps, loop=0, optimize=True)
+    shown[0].save(
+        out, save_all=True, append_images=shown[1:], duration=1000 * every // fps, loop=0, optimize=True
+    )
     return total

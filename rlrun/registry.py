@@ -23,7 +23,7 @@ class Entry:
     group: Group
     kind: str
     config: type
-    build: Callable[..., Any]
+    build: Any  # a class or function; an algorithm's class also says what it works with
 
 
 _entries: dict[tuple[Group, str], Entry] = {}
@@ -34,7 +34,7 @@ def register(group: Group, kind: str, config: type) -> Callable[[T], T]:
     """Class or function decorator: `config` is built by the decorated object."""
 
     def decorate(build: T) -> T:
-        entry = Entry(group, kind, config, build)  # type: ignore[arg-type]
+        entry = Entry(group, kind, config, build)
         known = _entries.get((group, kind))
         if known is not None and known.config.__qualname__ != config.__qualname__:
             raise ValueError(f"{group} {kind!r} is registered twice: {known.config} and {config}")

@@ -30,21 +30,24 @@ def n_step(
     """
     length = reward.shape[1]
     starts = length if starts is None else starts
-    total = reward[:, :starts].clone()
-    discount = torch.full_like(total, gamma)
-    last = (
-        torch.arange(starts, device=reward.device).view(1, -1, *[1] * (reward.ndim - 2)).expand(total.shape)
-    )
-    alive = ~ended[:, :starts]
-    for k in range(1, min(n, length)):
-        width = min(starts, length - k)  # later positions have run out of sequence
-        grow = alive[:, :width]
-        total[:, :width] += torch.where(grow, discount[:, :width] * reward[:, k : k + width], 0.0)
-        discount[:, :width] = torch.where(grow, discount[:, :width] * gamma, discount[:, :width])
-        last = torch.cat([last[:, :width] + grow, last[:, width:]], 1) if width < starts else last + grow
-        alive = torch.cat([grow & ~ended[:, k : k + width], alive[:, width:]], 1)
-    stop = terminated[:, :starts] if n == 1 else terminated.gather(1, last)
-    return total, discount * ~stop, last
+    total = reward[:, :starts]
+    time = torch.arange(starts, device=reward.device).view(-1, *[1] * (reward.ndim - 2))
+    n = min(n, length)
+    if n == 1:
+        return total, gamma * (~terminated[:, :starts]).to(total.dtype), time.expand(total.shape)
+    padded = reward.new_zeros(reward.shape[0], length + n, *reward.shape[2:])
+    goes_on = torch.zeros_like(padded, dtype=torch.bool)  # whether a window may pass this step
+    padded[:, :length] = reward
+    goes_on[:, : length - 1] = ~ended[:, :-1]
+    alive = goes_on[:, :starts]
+    more = alive.long()  # steps beyond the first
+    for k in range(1, n):
+        total = total + gamma**k * alive * padded[:, k : k + starts]
+        if k < n - 1:
+            alive = alive & goes_on[:, k : k + starts]
+            more = more + alive
+    last = time + more
+    return total, gamma ** (more + 1).to(total.dtype) * ~terminated.gather(1, last), last
 
 
 def gae(

@@ -12,6 +12,7 @@ Folds of one seed share its streams (a crossed design): what differs between the
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -68,8 +69,7 @@ class Stream:
         self._start = self._start + self._used
         self._used = 0
         self._size = size
-        counter = self._start + np.arange(size)
-        self._block = torch.from_numpy(uniforms(self._keys, counter)).to(self._device)
+        self._block = uniforms(self._keys, self._start + np.arange(size))
 
     @property
     def counter(self) -> np.ndarray:
@@ -82,16 +82,18 @@ class Stream:
         self._used = 0
         self._refill(0)
 
-    def uniform(self, *shape: int) -> Tensor:
-        """[R, *shape] in the open interval (0, 1), float64."""
-        count = 1
-        for n in shape:
-            count *= n
+    def numbers(self, *shape: int) -> np.ndarray:
+        """[R, *shape] in the open interval (0, 1), float64, as NumPy: for choices made on the CPU."""
+        count = math.prod(shape)
         if self._used + count > self._size:
             self._refill(max(count, _BLOCK // len(self._keys), 16))
         out = self._block[:, self._used : self._used + count]
         self._used += count
         return out.reshape(-1, *shape)
+
+    def uniform(self, *shape: int) -> Tensor:
+        """[R, *shape] in the open interval (0, 1), float64."""
+        return torch.from_numpy(self.numbers(*shape)).to(self._device)
 
     def normal(self, *shape: int) -> Tensor:
         """[R, *shape] standard normal, float64, one uniform each (inverse distribution)."""

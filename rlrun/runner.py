@@ -49,7 +49,7 @@ class Task:
 
     config: RunConfig
     evaluation: Evaluation
-    env: VectorEnv | None
+    env: VectorEnv
     obs: Space
     action: Space
     dataset: Dataset | None
@@ -71,8 +71,9 @@ class Task:
             ("actions", action, algo.action_kinds),
         ):
             if space.kind not in kinds:
+                env_label = config.choices.get("env")
                 raise ConfigError(
-                    f"algo={label} cannot work with {space.kind} {what}, which env={config.choices.get('env')} has\n"
+                    f"algo={label} cannot work with {space.kind} {what}, which env={env_label} has\n"
                     f"it takes {' or '.join(kinds)} {what}; {_fitting(what, space.kind)}"
                 )
         dataset = registry.entry_of(config.data).build(config.data) if config.data is not None else None

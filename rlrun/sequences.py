@@ -25,10 +25,15 @@ def successor(net: Any, batch: Rollout, memories: Memory) -> Tensor:
     return out.view(*batch.reward.shape, -1)
 
 
+def mean_weight(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Weights [R, T, N] whose product with values sums to their mean over valid steps."""
+    weight = valid.to(dtype)
+    return weight / weight.sum((1, 2), keepdim=True).clamp_(min=1.0)
+
+
 def masked_mean(value: Tensor, valid: Tensor) -> Tensor:
     """Mean over everything but R, of valid steps only: [R]."""
-    weight = valid.to(value.dtype)
-    return (value * weight).sum((1, 2)) / weight.sum((1, 2)).clamp(min=1.0)
+    return (value * mean_weight(valid, value.dtype)).sum((1, 2))
 
 
 def take_steps(sequence: Tensor, last: Tensor) -> Tensor:

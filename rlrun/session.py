@@ -6,6 +6,7 @@ a run that was killed and resumed writes the same metrics, to the byte.
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
@@ -13,7 +14,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -52,15 +53,15 @@ class Means:
     def add(self, metrics: Mapping[str, Tensor]) -> np.ndarray | None:
         """Add one update's metrics; which replicas [R] had one that is not finite, or None."""
         tags = tuple(metrics)
-        values = torch.stack(tuple(metrics.values()))
+        values = torch.stack(tuple(metrics.values()))  # [tags, R]
         if tags not in self._sums:
             self._sums[tags] = torch.zeros_like(values, dtype=torch.float64)
             self._counts[tags] = np.zeros(self._replicas, np.int64)
-        finite = torch.isfinite(values.sum(0))
-        if finite.all():
+        if math.isfinite(values.sum()):
             self._sums[tags] += values
             self._counts[tags] += 1
             return None
+        finite = torch.isfinite(values).all(0)
         self._sums[tags] += torch.where(finite, values, 0.0)
         self._counts[tags] += finite.cpu().numpy()
         return ~finite.cpu().numpy()
@@ -121,6 +122,7 @@ class Session:
         self._signal = 0
         if saved:
             self._restore(saved)
+        self._next_due = self._soonest()
         offset = saved.state["metrics_bytes"] if saved else 0
         self.metrics = MetricsFile(folder / "metrics.jsonl", offset)
         self.tensorboard = TensorBoard(folder / "tb", evaluation.replicas) if config.log.tensorboard else None
@@ -165,14 +167,17 @@ class Session:
         converged = self.algo.converged()
         if converged is not None:
             clock.active = clock.active & ~converged
-        ended = self.running & ~clock.active
-        self._record(self._due(self.logged, self.log_every, ended))
-        self._judge(self._due(self.evaluated, self.evaluation.every, ended))
-        if ended.any() and self.evaluation.best is None and clock.active.any():
-            self._keep(ended)  # later updates, made for the others, must not change these
-        self.running = clock.active.copy()
-        self.progress.update(self.step)
-        self._save_if_due(self.step)
+        step = self.step
+        if step >= self._next_due or (self.running != clock.active).any():
+            ended = self.running & ~clock.active
+            self._record(self._due(self.logged, self.log_every, ended))
+            self._judge(self._due(self.evaluated, self.evaluation.every, ended))
+            if ended.any() and self.evaluation.best is None and clock.active.any():
+                self._keep(ended)  # later updates, made for the others, must not change these
+            self.running = clock.active.copy()
+            self._next_due = self._soonest()
+        self.progress.update(step)
+        self._save_if_due(step)
 
     def _due(self, done: np.ndarray, every: int, ended: np.ndarray) -> np.ndarray:
         """Running replicas that crossed a multiple of `every` env steps, or ended; moves `done`."""
@@ -180,6 +185,13 @@ class Session:
         due = self.running & ((now > done) | ended)
         done[due] = now[due]
         return due
+
+    def _soonest(self) -> int:
+        """The least step at which a running replica has something due."""
+        if not self.running.any():
+            return self.config.total_steps
+        intervals = ((self.logged, self.log_every), (self.evaluated, self.evaluation.every))
+        return min(int((done[self.running].min() + 1) * every) for done, every in intervals)
 
     def _fail(self, replica: int, metrics: Mapping[str, Tensor]) -> None:
         tags = [tag for tag, value in metrics.items() if not bool(torch.isfinite(value[replica]))]

@@ -48,7 +48,9 @@ class WalkForward(Evaluation):
         )
         self.warmup = _warmup(config, run, data.lookback)
         self.plan.check_warmup(self.warmup)
-        pairs = [(fold, seed) for fold in self.plan.folds for seed in range(run.seed, run.seed + run.replicas)]
+        pairs = [
+            (fold, seed) for fold in self.plan.folds for seed in range(run.seed, run.seed + run.replicas)
+        ]
         self.replicas = [Replica(i, seed, fold.number) for i, (fold, seed) in enumerate(pairs)]
         self.folds = [fold for fold, _ in pairs]  # of each replica
         self.best = (config.validation.metric, config.validation.mode) if config.validation.size else None
@@ -136,7 +138,14 @@ class WalkForward(Evaluation):
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(
-            ["time", "replica", "seed", "fold", *_STEPS[:-1], *(f"pnl_{name}" for name in self.config.baselines)]
+            [
+                "time",
+                "replica",
+                "seed",
+                "fold",
+                *_STEPS[:-1],
+                *(f"pnl_{name}" for name in self.config.baselines),
+            ]
         )
         for replica in self.replicas:
             rows = {name: values[replica.index, 0] for name, values in steps.items()}

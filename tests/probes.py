@@ -36,7 +36,9 @@ class Probe:
     max_steps: int | None = None
 
 
-def fixed(obs: list[float], successor: list[int], reward: list[float], starts: list[int], **more: Any) -> Probe:
+def fixed(
+    obs: list[float], successor: list[int], reward: list[float], starts: list[int], **more: Any
+) -> Probe:
     """A probe in which actions do not matter."""
     return Probe([[x] for x in obs], [[s, s] for s in successor], [[r, r] for r in reward], starts, **more)
 
@@ -58,6 +60,9 @@ PROBES = {
     # gamma^2, gamma and 1 times 1 / (1 - gamma): only from the successor's own value. From the
     # reset observation, or from the state itself, it comes out as something else.
     "successor": fixed([-1, 0, 1], [1, 2, 2], [0, 0, 1], [0, 1, 2], max_steps=1),
+    # The same in episodes of four steps: with memory, values are of a state and its past, and a
+    # past that never comes up in training has a value that nobody learned.
+    "successor_4": fixed([-1, 0, 1], [1, 2, 2], [0, 0, 1], [0, 1, 2], max_steps=4),
     # A reward at the end of six steps: gamma^5 ... 1; also for targets of several steps, whose
     # windows must stop there and discount by gamma^n.
     "corridor": Probe(
@@ -88,7 +93,9 @@ class ProbeConfig(EnvConfig):
     slow: ClassVar[bool] = False
 
 
-def probe(name: str, *, indices: bool = False, continuous: bool = False, autoreset: str = "native") -> ProbeConfig:
+def probe(
+    name: str, *, indices: bool = False, continuous: bool = False, autoreset: str = "native"
+) -> ProbeConfig:
     return ProbeConfig(None, RewardConfig(1.0, 0.0, None), name, indices, continuous, autoreset)
 
 
@@ -112,7 +119,9 @@ class ProbeVector(NativeVectorEnv):
     def __init__(self, num_envs: int, table: Probe, indices: bool, continuous: bool) -> None:
         super().__init__(num_envs, *spaces(table, indices, continuous), table.max_steps)
         self.indices, self.continuous = indices, continuous
-        self.starts, self.successor, self.reward = map(np.array, (table.starts, table.successor, table.reward))
+        self.starts, self.successor, self.reward = map(
+            np.array, (table.starts, table.successor, table.reward)
+        )
         self.vectors = np.array([*table.obs, [0.0] * len(table.obs[0])], np.float32)
         self._state = np.zeros(num_envs, np.int64)
 

@@ -61,7 +61,13 @@ def test_round_trip(folder: Path) -> None:
 def test_tensors_that_share_memory(tmp_path: Path) -> None:
     """Parameters are views of one vector, and a target network may share a normaliser."""
     flat = torch.arange(10.0).view(1, 10)
-    tensors = {"whole": flat, "left": flat[:, :4], "right": flat[:, 4:], "again": flat, "strided": flat[:, ::2]}
+    tensors = {
+        "whole": flat,
+        "left": flat[:, :4],
+        "right": flat[:, 4:],
+        "again": flat,
+        "strided": flat[:, ::2],
+    }
     checkpoint.save(tmp_path / "ckpt", 1, {"tensors": tensors}, {})
     found = checkpoint.load(tmp_path / "ckpt")[0].files["tensors"]
     assert all(torch.equal(found[name], value) for name, value in tensors.items())
@@ -164,7 +170,7 @@ def test_any_bytes_for_a_manifest(folder: Path, content: bytes) -> None:
 def test_all_damaged_is_a_clear_stop(folder: Path) -> None:
     for number in ("00000001", "00000002"):
         (folder / number / "state.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="00000002 is damaged(.|\n)*00000001 is damaged"):
+    with pytest.raises(CheckpointError, match=r"00000002 is damaged(.|\n)*00000001 is damaged"):
         checkpoint.load(folder)
 
 
@@ -200,7 +206,9 @@ class Killed(BaseException):
 
 
 @contextmanager
-def failing(monkeypatch: pytest.MonkeyPatch, at: int, failure: Callable[[], BaseException]) -> Iterator[list[str]]:
+def failing(
+    monkeypatch: pytest.MonkeyPatch, at: int, failure: Callable[[], BaseException]
+) -> Iterator[list[str]]:
     """Raise at the n-th system call that touches the disk; yields the names of those that were made."""
     calls: list[str] = []
 
@@ -240,8 +248,10 @@ def points(monkeypatch: pytest.MonkeyPatch, folder: Path) -> int:
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
-def test_a_failing_disk_loses_no_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
-    """At whichever point: the error surfaces or the save is whole, the newest is found, the next save works."""
+def test_a_failing_disk_loses_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """The error surfaces or the save is whole, the newest is found, the next save works."""
     pattern = tmp_path / "pattern"
     save(pattern, 1), save(pattern, 2)
     count, refused = points(monkeypatch, shutil.copytree(pattern, tmp_path / "count")), 0
@@ -294,7 +304,7 @@ def test_a_kill_at_every_point_loses_no_checkpoint(tmp_path: Path, monkeypatch: 
 
 
 def test_order_of_a_save(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every file is synced before the rename, the parent folder after it, and only then is anything dropped."""
+    """Files are synced before the rename, the parent folder after it; only then is anything dropped."""
     folder = tmp_path / "ckpt"
     save(folder, 1), save(folder, 2)
     with failing(monkeypatch, -1, OSError) as calls:

@@ -20,7 +20,7 @@ from rlrun.rng import Stream, uniforms
 
 
 class Ages(NativeVectorEnv):
-    """Episodes of 2 to 6 steps, by seed; obs is (length, age, seed's mark), reward the age. Odd lengths truncate."""
+    """Episodes of 2 to 6 steps, by seed, odd ones truncated; obs (length, age, mark), reward the age."""
 
     metrics = ("age",)
 
@@ -92,7 +92,9 @@ def test_true_successors_and_flags() -> None:
     assert (r["next_obs"][..., 1] == age + 1).all() and (r["next_obs"][..., 0] == length).all()
     assert (r["reward"] == age + 1).all()
     over = age + 1 == length
-    assert (r["terminated"] == over & (length % 2 == 0)).all() and (r["truncated"] == over & (length % 2 == 1)).all()
+    assert (r["terminated"] == over & (length % 2 == 0)).all() and (
+        r["truncated"] == over & (length % 2 == 1)
+    ).all()
     assert r["terminated"].any() and r["truncated"].any()
     assert (r["first"] == (age == 0)).all() and r["first"][:, 0].all()
     assert (r["first"][:, 1:] == over[:, :-1]).all()

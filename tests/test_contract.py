@@ -19,6 +19,7 @@ from support import (
     Trial,
     act_once,
     assert_same_bits,
+    builder,
     digest,
     final_state,
     poison,
@@ -38,15 +39,20 @@ every_algorithm = pytest.mark.parametrize("algo", ALGORITHMS)
 @every_algorithm
 def test_replica_is_a_lone_run(algo: str) -> None:
     """The middle one of three equals a run of its seed alone, in every leaf, after 200 updates."""
-    config = small(algo, dtype="float64", seed=11, replicas=3)
+    steps = 20_000 if builder(algo).whole_episodes else 4_000  # more than 200 updates take
+    config = small(algo, dtype="float64", seed=11, replicas=3, total_steps=steps)
     batch, lone = Trial.of(config), Trial.of(replace(config, seed=12, replicas=1))
     batch.train(200)
     lone.train(200)
     own, alone = select(batch.state(), 1), lone.state()
     assert own.keys() == alone.keys()
     for name, leaf in own.items():
-        torch.testing.assert_close(leaf, alone[name], rtol=1e-6, atol=1e-6, equal_nan=True, msg=lambda m: f"{name}: {m}")  # noqa: B023
+        torch.testing.assert_close(
+            leaf, alone[name], rtol=1e-6, atol=1e-6, equal_nan=True, msg=lambda m, name=name: f"{name}: {m}"
+        )
     assert batch.clock.step[1] == lone.clock.step[0]
+    if algo in ACTING:
+        assert batch.clock.updates == 200 and batch.clock.active.all()  # nothing went on after an end
 
 
 @every_algorithm
@@ -212,7 +218,8 @@ def test_resume_is_uninterrupted(algo: str, tmp_path: Path) -> None:
     assert rest.clock.updates == whole.clock.updates
     for name in ("tensors.safetensors", "replay.safetensors"):
         one, other = (
-            (tmp_path / run / "ckpt" / f"{whole.clock.updates:08d}" / name).read_bytes() for run in ("whole", "part")
+            (tmp_path / run / "ckpt" / f"{whole.clock.updates:08d}" / name).read_bytes()
+            for run in ("whole", "part")
         )
         assert one == other, name
     one, other = ((tmp_path / run / "metrics.jsonl").read_bytes() for run in ("whole", "part"))
@@ -229,7 +236,10 @@ def test_nothing_mutable_is_left_out_of_the_state(algo: str) -> None:
     fresh.clock.step, fresh.clock.active = trial.clock.step.copy(), trial.clock.active.copy()
     records: list[list[dict[str, torch.Tensor]]] = [[], []]
     for one, record in zip((trial, fresh), records, strict=True):
-        one.train(20, lambda clock, metrics, record=record: record.append({k: v.clone() for k, v in metrics.items()}))
+        one.train(
+            20,
+            lambda clock, metrics, record=record: record.append({k: v.clone() for k, v in metrics.items()}),
+        )
     assert len(records[0]) == len(records[1]) > 0
     for a, b in zip(*records, strict=True):
         assert_same_bits(a, b)

@@ -294,6 +294,24 @@ def test_recorded_steps_are_those_of_the_policy(algo: str, tmp_path: Path) -> No
         datasets.record(result.folder, 5, tmp_path / "set")
 
 
+def test_memory_lasts_for_an_episode_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A policy that counts its steps, and does 0, 1, 0, 1... from each episode's beginning."""
+
+    class Counter:
+        def act(self, obs: np.ndarray, memory: Any, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            count = np.where(first, 0, 0 if memory is None else memory)
+            return count % 2, count + 1
+
+    folder = runner.execute(small("dqn", total_steps=50), folder=tmp_path / "run", quiet=True).folder
+    monkeypatch.setattr(runner, "load", lambda folder, replica: Counter())
+    datasets.record(folder, 6, tmp_path / "set")
+    dataset = datasets.load(tmp_path / "set")
+    starts = [*np.flatnonzero(dataset.first), len(dataset.first)]
+    lengths = np.diff(starts)
+    assert len(set(lengths)) > 1  # some ended while others went on
+    assert dataset.action.tolist() == [t % 2 for length in lengths for t in range(length)]
+
+
 def test_what_was_recorded_can_be_cloned(tmp_path: Path) -> None:
     config = small("sac", total_steps=100)
     result = runner.execute(config, folder=tmp_path / "run", quiet=True)

@@ -64,7 +64,8 @@ def test_first_minibatch_sees_the_policy_that_acted(overrides: tuple[str, ...]) 
     with torch.no_grad():
         data = algo.prepare(rollout)
         for batch in algo.minibatches(data):  # no step is taken: each could be the first
-            out, _ = algo.evaluate(batch)
+            out, value = algo.evaluate(batch)
+            torch.testing.assert_close(value, batch["target"] - batch["advantage"])
             distribution = algo.head.distribution(out[..., : algo.head.size])
             log_prob = distribution.log_prob(batch["raw" if algo.head.raw else "action"])
             torch.testing.assert_close(log_prob, batch["log_prob"], atol=1e-9, rtol=0.0)

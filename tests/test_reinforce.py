@@ -124,11 +124,8 @@ def lone(**changes: Any) -> Reinforce:
 def episodes(*rewards: list[float], truncated: bool = False) -> Rollout:
     """One replica, an episode an env, observations 0: the untrained policy is then uniform."""
     steps, envs = max(map(len, rewards)), len(rewards)
-    reward, last, valid = (
-        torch.zeros(steps, envs, **KINDS),
-        torch.zeros(steps, envs),
-        torch.zeros(steps, envs),
-    )
+    reward = torch.full((steps, envs), 100.0, **KINDS)  # where it is another episode's
+    last, valid = torch.zeros(steps, envs), torch.zeros(steps, envs)
     for n, own in enumerate(rewards):
         reward[: len(own), n] = torch.tensor(own, **KINDS)
         last[len(own) - 1, n] = 1.0
@@ -193,7 +190,7 @@ def test_baseline_learns_the_return_and_the_policy_gets_the_difference() -> None
     # the policy's loss reaches no weight of the baseline, and the other way round
     policy = {k: v for k, v in by_name.items() if k.startswith("policy")}
     alone = lone(gamma=1.0, whiten=False)
-    shifted = rollout.with_(reward=torch.tensor([[[1.0, 2.5], [-0.5, 0.0]]], **KINDS))
+    shifted = rollout.with_(reward=torch.tensor([[[1.0, 2.5], [-0.5, 9.0]]], **KINDS))
     alone.optim.flat.copy_(algo.optim.flat[:, : alone.optim.flat.shape[1]])
     for a, b in zip(policy.values(), gradients(alone, alone.loss(shifted)[0]), strict=True):
         torch.testing.assert_close(a, b)

@@ -66,7 +66,9 @@ def test_n_step_is_the_slow_reference(episode: tuple, n: int, gamma: float, data
     rewards, ends, _ = episode
     steps = len(rewards)
     starts = data.draw(st.integers(1, steps))
-    terminated, ended = (flags([int(e in kinds) for e in ends]) for kinds in (("terminated",), ("terminated", "truncated")))
+    terminated, ended = (
+        flags([int(e in kinds) for e in ends]) for kinds in (("terminated",), ("terminated", "truncated"))
+    )
     total, discount, last = n_step(column(rewards), terminated, ended, gamma, n, starts)
     assert total.shape == discount.shape == last.shape == (1, starts, 1)
     for t in range(starts):
@@ -79,7 +81,9 @@ def test_n_step_is_the_slow_reference(episode: tuple, n: int, gamma: float, data
             k += 1
         assert int(last[0, t, 0]) == k
         np.testing.assert_allclose(float(total[0, t, 0]), value, atol=1e-9)
-        np.testing.assert_allclose(float(discount[0, t, 0]), 0.0 if ends[k] == "terminated" else factor, atol=1e-12)
+        np.testing.assert_allclose(
+            float(discount[0, t, 0]), 0.0 if ends[k] == "terminated" else factor, atol=1e-12
+        )
 
 
 @given(episodes, st.floats(0, 1), st.floats(0, 1))
@@ -89,7 +93,9 @@ def test_gae_is_the_slow_reference(episode: tuple, gamma: float, lam: float) -> 
     rewards, ends, values = episode
     steps = len(rewards)
     value, after = values[:steps], values[steps:]
-    terminated, ended = (flags([int(e in kinds) for e in ends]) for kinds in (("terminated",), ("terminated", "truncated")))
+    terminated, ended = (
+        flags([int(e in kinds) for e in ends]) for kinds in (("terminated",), ("terminated", "truncated"))
+    )
     advantage = gae(column(rewards), column(value), column(after), terminated, ended, gamma, lam)
     assert advantage.dtype == torch.float64
     togo = discounted(column(rewards), ended, gamma)

@@ -87,7 +87,9 @@ def test_sampling_is_uniform_over_starts_and_envs(written: int) -> None:
     expected = 30_000 / len(count)
     assert len(count) == (size - 2) * 2
     assert (count - expected).abs().max() < 6 * np.sqrt(expected)
-    assert not torch.equal(batch.action[0] % 1_000_000, batch.action[1] % 1_000_000)  # each replica's own draw
+    assert not torch.equal(
+        batch.action[0] % 1_000_000, batch.action[1] % 1_000_000
+    )  # each replica's own draw
 
 
 def test_all_starts_come_up_when_just_enough_is_stored() -> None:
@@ -131,7 +133,9 @@ def test_state_round_trip(written: int) -> None:
         one.add(rollout(written, 6, 2, memory=True))
     a, b = (one.sample(64, 2, Stream([1, 2], "x")) for one in (replay, fresh))
     assert torch.equal(a.action, b.action) and torch.equal(a.memory[0], b.memory[0])
-    assert {k: v.tolist() for k, v in replay.state().items()} == {k: v.tolist() for k, v in fresh.state().items()}
+    assert {k: v.tolist() for k, v in replay.state().items()} == {
+        k: v.tolist() for k, v in fresh.state().items()
+    }
 
 
 def test_empty_state_round_trip() -> None:

@@ -26,12 +26,14 @@ COMMON = [
 AGENTS = {
     "dqn": ["algo=dqn", "model.hidden=[8]", "algo.learning_starts=50", "algo.batch_size=16", "algo.n_step=3"],
     "lstm_dqn": [
-        "algo=lstm_dqn", "model.hidden_size=8", "model.head=[]", "algo.learning_starts=50", "algo.batch_size=4",
-        "algo.train_every=8", "algo.sequence_length=6", "algo.burn_in=2", "algo.n_step=3",
+        "algo=lstm_dqn", "model.hidden_size=8", "model.head=[]", "algo.learning_starts=50",
+        "algo.batch_size=4", "algo.train_every=8", "algo.sequence_length=6", "algo.burn_in=2",
+        "algo.n_step=3",
     ],
     "ppo": ["algo=ppo", "model.hidden=[8]", "algo.rollout_steps=32", "algo.epochs=2", "algo.n_minibatches=2"],
     "lstm_ppo": [
-        "algo=lstm_ppo", "model.hidden_size=8", "algo.rollout_steps=32", "algo.epochs=2", "algo.n_minibatches=2",
+        "algo=lstm_ppo", "model.hidden_size=8", "algo.rollout_steps=32", "algo.epochs=2",
+        "algo.n_minibatches=2",
     ],
 }  # fmt: skip
 

@@ -69,14 +69,7 @@ class BC(Algorithm):
             [self.net, self.head], eps=config.adam_eps, max_grad_norm=config.max_grad_norm, clip=config.clip
         )
         self.rng = Stream(spec.seeds, "sample", spec.device)
-        self.learning_rate = schedule(
-            config.lr_schedule,
-            config.learning_rate,
-            0.0,
-            spec.total_steps,
-            device=spec.device,
-            dtype=spec.dtype,
-        )
+        self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
         # One copy of the steps, [steps, ...], serves all replicas.
         self.obs, self.taken, self.first = (
             torch.from_numpy(array).to(spec.device)

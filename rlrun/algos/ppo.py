@@ -98,10 +98,7 @@ class PPO(Algorithm):
         self.optim = nn.Adam(self.nets, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
         self.return_scale = ReturnScale(spec, config.gamma)
         self.rng = Stream(spec.seeds, "minibatches", spec.device)
-        kinds = {"device": spec.device, "dtype": spec.dtype}
-        self.learning_rate = schedule(
-            config.lr_schedule, config.learning_rate, 0.0, spec.total_steps, **kinds
-        )
+        self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
         self.recurrent = self.actor.recurrent
         self.leaves = len(self.actor.initial_memory(1))  # of memory, the actor's; the critic's follow
         self.length = (config.chunk_length or config.rollout_steps) if self.recurrent else 1

@@ -61,10 +61,7 @@ class Reinforce(Algorithm):
         self.nets = torch.nn.ModuleDict({**networks, "head": self.head.parameters})
         self.networks = tuple(networks.values())
         self.optim = nn.Adam(self.nets, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
-        kinds = {"device": spec.device, "dtype": spec.dtype}
-        self.learning_rate = schedule(
-            config.lr_schedule, config.learning_rate, 0.0, spec.total_steps, **kinds
-        )
+        self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.policy.initial_memory(num_envs)

@@ -124,7 +124,7 @@ class SAC(Algorithm):
         self.rng = Stream(spec.seeds, "sample", spec.device)
         self.noise = Stream(spec.seeds, "noise", spec.device)
         self.actor_rate, self.critic_rate, self.alpha_rate = (
-            schedule(config.lr_schedule, rate, 0.0, spec.total_steps, device=spec.device, dtype=spec.dtype)
+            schedule(config.lr_schedule, rate, 0.0, spec.total_steps)
             for rate in (config.actor_learning_rate, config.critic_learning_rate, config.alpha_learning_rate)
         )
 
@@ -160,7 +160,7 @@ class SAC(Algorithm):
         return metrics
 
     def learn(
-        self, batch: Rollout, actor_rate: Tensor, critic_rate: Tensor, alpha_rate: Tensor
+        self, batch: Rollout, actor_rate: np.ndarray, critic_rate: np.ndarray, alpha_rate: np.ndarray
     ) -> dict[str, Tensor]:
         """One gradient step of everything, on windows of n steps [R, n, B, ...]."""
         learned = batch.steps(0, 1)

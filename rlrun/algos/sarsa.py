@@ -72,12 +72,8 @@ class SARSA(Algorithm):
         replica = np.arange(spec.replicas)[:, None]
         self._first_row, self._first_cell = (replica * n for n in (self.states, self.states * self.actions))
         epsilon = config.epsilon
-        self.epsilon = schedule(
-            epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps, dtype=spec.dtype
-        )
-        self.learning_rate = schedule(
-            config.lr_schedule, config.learning_rate, 0.0, spec.total_steps, dtype=spec.dtype
-        )
+        self.epsilon = schedule(epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps)
+        self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
 
     def act(
         self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
@@ -86,8 +82,8 @@ class SARSA(Algorithm):
         if mode != "explore":
             return Act(torch.from_numpy(q.argmax(-1)))
         # With probability epsilon all actions are candidates, else the greedy ones.
-        u = _array(rng.uniform(obs.shape[1], self.actions + 1))
-        explore = u[..., :1] < _array(self.epsilon(step))[:, None, None]
+        u = rng.numbers(obs.shape[1], self.actions + 1)
+        explore = u[..., :1] < self.epsilon(step)[:, None, None]
         candidate = (q == q.max(-1, keepdims=True)) | explore
         return Act(torch.from_numpy((candidate * u[..., 1:]).argmax(-1)))
 
@@ -101,7 +97,7 @@ class SARSA(Algorithm):
 
     def expected_value(self, obs: np.ndarray, step: np.ndarray) -> np.ndarray:
         """What the epsilon-greedy policy is worth at obs [R, N] by the table, [R, N]."""
-        q, epsilon = self.lookup(obs), _array(self.epsilon(step))[:, None]
+        q, epsilon = self.lookup(obs), self.epsilon(step)[:, None]
         return (1.0 - epsilon) * q.max(-1) + epsilon * q.mean(-1)
 
     def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
@@ -111,7 +107,7 @@ class SARSA(Algorithm):
         obs, action, reward, terminated, truncated, valid = (
             _array(getattr(rollout, name))[:, 0] for name in names
         )
-        alpha = _array(self.learning_rate(step))[:, None]
+        alpha = self.learning_rate(step)[:, None]
         pair = obs * self.actions + action
         next_value = self._cells[self._first_cell + pair]
         waiting = (self._pending >= 0) & valid

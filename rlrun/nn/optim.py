@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from itertools import chain
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -72,14 +73,13 @@ class Adam:
         self._weights = (1.0 - exact).to(self.flat.dtype)
         self._count = exact.new_zeros(len(self.flat), 1)
 
-    def step(self, loss: Tensor, learning_rate: float | Tensor) -> Tensor:
+    def step(self, loss: Tensor, learning_rate: float | np.ndarray) -> Tensor:
         """One step down loss [R]; returns the gradient norms before clipping, [R], detached.
 
         `learning_rate` is a number, or one for each replica [R]. Where the norm is not
         finite, parameters, moments and count stay as they are.
         """
-        if isinstance(learning_rate, Tensor):
-            learning_rate = learning_rate.view(-1, 1)
+        rates = torch.as_tensor(learning_rate, dtype=torch.float64).to(self.flat.device).view(-1, 1)
         if loss.shape != self._ones.shape:
             raise ValueError(f"loss has shape {tuple(loss.shape)}, it must be {tuple(self._ones.shape)}")
         # Replicas share no parameter: the gradient of the sum is R separate gradients.
@@ -87,9 +87,9 @@ class Adam:
         grads = torch.autograd.grad(loss.sum(), self._parameters, materialize_grads=True)
         torch.cat([grad.reshape(len(grad), -1) for grad in grads], 1, out=self._grad)
         with torch.no_grad():
-            return self._apply(learning_rate)
+            return self._apply(rates)
 
-    def _apply(self, learning_rate: float | Tensor) -> Tensor:
+    def _apply(self, learning_rate: Tensor) -> Tensor:
         grad, scratch = self._grad, self._scratch
         norm = torch.linalg.vector_norm(grad, dim=1, keepdim=True)  # [R, 1], as all below
         finite = norm < torch.inf

@@ -1,0 +1,262 @@
+"""Values known in closed form: the right number for right code, another for each classic bug.
+
+Every probe runs for every algorithm that can have the bug, with tiny networks and high
+learning rates, and gamma = 1/2, so that values are quick to learn and far from one another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from probes import PROBES, ProbeEnv, build, probe
+from support import Trial, builder, known
+
+from rlrun.compose import compose
+from rlrun.config import RunConfig
+from rlrun.evaluate import run_episodes
+
+GAMMA = 0.5
+SETTINGS: dict[str, Any] = {
+    "model.hidden": "[16]",
+    "model.encoder": "[]",
+    "model.hidden_size": 16,
+    "model.head": "[]",
+    "model.normalize_obs": "false",
+    "model.activation": "tanh",
+    "algo.gamma": GAMMA,
+    "algo.lr_schedule": "linear",
+    "algo.reward_scale": 1.0,
+    "algo.normalize_returns": "false",
+    "algo.buffer_size": 2000,
+    "algo.batch_size": 32,
+    "algo.learning_starts": 100,
+    "algo.train_every": 8,
+    "algo.n_step": 1,
+    "algo.sequence_length": 4,
+    "algo.burn_in": 0,
+    "algo.target.tau": 0.1,
+    "algo.epsilon.kind": "constant",
+    "algo.epsilon.start": 0.3,
+    "algo.epsilon.end": 0.3,
+    "algo.learning_rate": 0.01,
+    "algo.actor_learning_rate": 0.01,
+    "algo.critic_learning_rate": 0.01,
+    "algo.alpha_learning_rate": 0,
+    "algo.alpha": 0.02,
+    "algo.max_grad_norm": 10,
+    "algo.epochs": 8,
+    "algo.n_minibatches": 2,
+    "algo.rollout_steps": 16,
+    "algo.chunk_length": 4,
+    "algo.baseline": "true",
+    "total_steps": 4000,
+    "num_envs": 8,
+    "log.tensorboard": "false",
+}
+OWN: dict[str, dict[str, Any]] = {
+    "dqn": {"algo.sequence_length": 1},
+    "ppo": {"algo.chunk_length": None},
+    "sarsa": {"algo.learning_rate": 0.1, "num_envs": 4},
+    "reinforce": {"total_steps": 8000},
+}
+VALUES = ("dqn", "lstm_dqn", "ppo", "lstm_ppo", "sarsa")  # bootstrap, and say what they think
+POLICIES = (*VALUES, "reinforce", "sac")
+
+
+@cache
+def _recipe(algo: str) -> RunConfig:
+    home = [f"algo={algo}", "env=pendulum" if "box" in builder(algo).action_kinds[:1] else "env=cartpole"]
+    home = [f"algo={algo}"] if algo == "sarsa" else home
+    wanted = SETTINGS | OWN.get(algo, {})
+    return compose([*home, *known(compose(home), wanted)])
+
+
+def config(algo: str, name: str, autoreset: str = "native", **main: Any) -> RunConfig:
+    """A recipe's config on a probe; `main` replaces main keys, or keys of the algorithm."""
+    if name == "successor" and algo.startswith("lstm"):
+        name = "successor_4"
+    base = _recipe(algo)
+    own = {key: main.pop(key) for key in list(main) if hasattr(base.algo, key)}
+    kinds = builder(algo)
+    env = probe(
+        name,
+        indices="box" not in kinds.obs_kinds,
+        continuous="discrete" not in kinds.action_kinds,
+        autoreset=autoreset,
+    )
+    return replace(base, env=env, algo=replace(base.algo, **own), **main)
+
+
+def trained(run: RunConfig) -> Trial:
+    trial = Trial.of(run)
+    trial.train(10**9)
+    return trial
+
+
+def visits(trial: Trial) -> dict[int, tuple[float, int]]:
+    """What a greedy walk thinks of each state, and does there: {state: (value, action)}.
+
+    Memory is carried along, so that a recurrent network sees what it saw in training.
+    """
+    config = trial.task.config
+    table = PROBES[config.env.name]
+    env = build(replace(config.env, autoreset="native"), len(table.starts))
+    algo, seen = trial.algo, {}
+    states = np.array(table.starts)
+    env.reset(seed=0)
+    env._state[:] = states  # type: ignore[attr-defined]
+    obs = env._observe()  # type: ignore[attr-defined]
+    memory, first = algo.initial_memory(len(states)), torch.ones(1, len(states), dtype=torch.bool)
+    for _ in range(6):
+        tensor = torch.from_numpy(np.asarray(obs))[None]
+        with torch.no_grad():
+            act = algo.act(tensor, memory, first, step=trial.clock.step, mode="greedy", rng=None)  # type: ignore[arg-type]
+            if hasattr(algo, "q"):
+                value = algo.q(tensor, memory, first)[0].max(-1).values
+            elif hasattr(algo, "value"):
+                value = algo.value(tensor, memory, first)[0]
+            else:
+                value = torch.full((len(states),), torch.nan)
+        action = act.action[0].numpy()
+        chosen = action if action.ndim == 1 else (action[:, 0] > 1.0).astype(int)
+        for i, state in enumerate(states):
+            if state >= 0 and int(state) not in seen:
+                seen[int(state)] = (float(value[i]), int(chosen[i]))
+        obs = env.step(action)[0]
+        states = env._state.copy()  # type: ignore[attr-defined]
+        memory, first = act.memory, torch.zeros_like(first)
+    return seen
+
+
+def assert_values(trial: Trial, expected: Mapping[int, float], within: float = 0.12) -> None:
+    found = {state: value for state, (value, _) in visits(trial).items()}
+    for state, value in expected.items():
+        assert abs(found[state] - value) < within, f"state {state} is worth {value}, learned {found}"
+
+
+EXPECTED = {
+    "constant": {0: 1.0},
+    "obs": {0: -1.0, 1: 1.0},
+    "two_step": {0: GAMMA, 1: 1.0},
+    "truncation": {0: 1 / (1 - GAMMA)},
+    "successor": {0: GAMMA**2 / (1 - GAMMA), 1: GAMMA / (1 - GAMMA), 2: 1 / (1 - GAMMA)},
+    "corridor": {state: GAMMA ** (5 - state) for state in range(6)},
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("algo", VALUES)
+def test_values(algo: str, name: str) -> None:
+    assert_values(trained(config(algo, name)), EXPECTED[name])
+
+
+@pytest.mark.parametrize("algo", ["dqn", "lstm_dqn"])
+@pytest.mark.parametrize("name", ["corridor", "successor", "truncation"])
+def test_values_with_several_steps_a_target(algo: str, name: str) -> None:
+    """Windows stop at an episode's end, bootstrap from its true successor, discount by gamma^n."""
+    assert_values(trained(config(algo, name, n_step=3)), EXPECTED[name])
+
+
+@pytest.mark.parametrize("algo", ["ppo", "lstm_ppo"])
+@pytest.mark.parametrize("gae_lambda", [0.0, 1.0])
+def test_values_at_either_end_of_lambda(algo: str, gae_lambda: float) -> None:
+    assert_values(trained(config(algo, "successor", gae_lambda=gae_lambda)), EXPECTED["successor"])
+
+
+@pytest.mark.parametrize("num_envs", [1, 8])
+@pytest.mark.parametrize("algo", VALUES)
+def test_values_do_not_depend_on_num_envs(algo: str, num_envs: int) -> None:
+    own = {"learning_rate": 0.02} if algo == "sarsa" else {}
+    steps = {"total_steps": 2000} if num_envs == 1 and algo.endswith("ppo") else {}
+    assert_values(
+        trained(config(algo, "successor", num_envs=num_envs, **own, **steps)), EXPECTED["successor"], 0.2
+    )
+
+
+@pytest.mark.parametrize("mode", ["NEXT_STEP", "SAME_STEP", "DISABLED"])
+@pytest.mark.parametrize("algo", ["dqn", "lstm_dqn", "ppo", "lstm_ppo"])
+def test_values_do_not_depend_on_the_autoreset_mode(algo: str, mode: str) -> None:
+    """And what the clock counts are real steps: filler steps are neither learned from nor counted."""
+    ProbeEnv.steps = 0
+    trial = trained(config(algo, "successor", autoreset=mode))
+    assert int(trial.clock.step[0]) == ProbeEnv.steps
+    assert_values(trial, EXPECTED["successor"], 0.2)
+
+
+@pytest.mark.parametrize("algo", POLICIES)
+def test_the_action_matters(algo: str) -> None:
+    trial = trained(config(algo, "action"))
+    assert visits(trial)[0][1] == 1
+    if algo in VALUES:
+        assert_values(trial, {0: 1.0})
+
+
+@pytest.mark.parametrize("algo", POLICIES)
+def test_the_right_action_depends_on_the_observation(algo: str) -> None:
+    seen = visits(trained(config(algo, "obs_action")))
+    assert (seen[0][1], seen[1][1]) == (0, 1)
+
+
+def test_both_action_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bad action's value too, which acting never shows."""
+    for algo in ("dqn", "lstm_dqn", "sarsa"):
+        trial = trained(config(algo, "action"))
+        obs = torch.ones(1, 1, 1) if algo != "sarsa" else torch.zeros(1, 1, dtype=torch.int64)
+        with torch.no_grad():
+            q = trial.algo.q(obs, trial.algo.initial_memory(1), torch.ones(1, 1, dtype=torch.bool))  # type: ignore[attr-defined]
+        assert torch.allclose(
+            q.flatten().double(), torch.tensor([-1.0, 1.0], dtype=torch.float64), atol=0.1
+        ), algo
+
+
+def test_soft_values() -> None:
+    """SAC's critics: an entropy term of at most alpha log 2 a step apart, those of the task."""
+    for name in ("two_step", "truncation", "successor", "corridor"):
+        trial = trained(config("sac", name))
+        table, algo = PROBES[name], trial.algo
+        states = sorted(EXPECTED[name])
+        obs = torch.tensor([table.obs[s] for s in states], dtype=torch.float32)[None]
+        first = torch.ones(1, len(states), dtype=torch.bool)
+        with torch.no_grad():
+            action = torch.zeros(1, len(states), 1)
+            q = algo.pessimistic(algo.critics, obs[:, None], first[:, None], action[:, None])[0, 0]  # type: ignore[attr-defined]
+        for i, state in enumerate(states):
+            assert abs(float(q[i]) - EXPECTED[name][state]) < 0.15, (name, states, q)
+
+
+def score(trial: Trial, episodes: int = 64) -> float:
+    """Mean return of greedy episodes."""
+    env = build(trial.task.config.env, 32)
+    scores, _ = run_episodes(
+        trial.algo, env, (1,), episodes, purpose="test", mode="greedy", step=trial.clock.step
+    )
+    return float(scores.returns.mean())
+
+
+@pytest.mark.parametrize("algo", ["lstm_dqn", "lstm_ppo"])
+def test_memory_wins_the_recall_task(algo: str) -> None:
+    run = config(algo, "recall", total_steps=12_000)
+    assert score(trained(replace(run, algo=replace(run.algo, gamma=0.9)))) > 0.8
+
+
+@pytest.mark.parametrize("algo", ["dqn", "ppo"])
+def test_without_memory_recall_is_chance(algo: str) -> None:
+    assert abs(score(trained(config(algo, "recall")), 256)) < 0.25
+
+
+@pytest.mark.parametrize("algo", ["lstm_dqn", "lstm_ppo"])
+def test_the_previous_episode_is_forgotten(algo: str) -> None:
+    """Its last observation holds the answer; whoever gets more than chance carries memory over."""
+    trial = trained(config(algo, "leak"))
+    assert trial.collector is not None
+    trial.collector.take_stats(np.ones(1, bool))
+    for _ in range(40):
+        trial.collector.collect(trial.algo, 16, trial.clock.step)
+    earned = trial.collector.take_stats(np.ones(1, bool))["return"][0]
+    assert abs(earned) < 0.2
