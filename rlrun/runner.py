@@ -461,12 +461,16 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
 
 def _initialise(algo: Algorithm, source: Path) -> None:
     """Start from another run's trained policies, replica r from its replica r modulo R."""
-    _, state = _saved_policies(source)
     from rlrun.session import POLICY
 
     now = algo.state(POLICY)
     try:
+        _, state = _saved_policies(source)
         rows = {name: torch.arange(len(leaf)) % len(state[name]) for name, leaf in now.items()}
         algo.load_state({name: state[name][rows[name]] for name in now}, POLICY)
+    except checkpoint.CheckpointError as error:
+        raise ConfigError(f"init_from={source} cannot be used: {error}") from None
+    except ConfigError:
+        raise
     except (KeyError, ValueError) as error:
         raise ConfigError(f"init_from={source}: its network is not this one's: {error}") from None

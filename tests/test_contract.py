@@ -150,8 +150,12 @@ def test_evaluating_more_often_changes_no_bit(algo: str, tmp_path: Path) -> None
 def test_nan_stays_in_its_replica(
     algo: str, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The others are bit-identical to a run without it; the failed one is named, and the run exits with 1."""
-    config = small(algo, replicas=3, out=str(tmp_path))
+    """The others are bit-identical to a run without it; the failed one is named, and the run exits with 1.
+
+    Where a rollout is as long as the longest replica's episode, its length changes with the
+    failed one, and so does the rounding of the others' sums: there they are equal to 1e-6.
+    """
+    config = small(algo, replicas=3, out=str(tmp_path), dtype="float64")
     kind = registry.entry_of(config.algo).build
     updates = 12 if algo == "value_iteration" else 40
     config = replace(config, total_steps=_steps(config, updates))
@@ -180,7 +184,11 @@ def test_nan_stays_in_its_replica(
     one, other = final_state(tmp_path / "clean"), final_state(tmp_path / "failed")
     apart = ("tensors/kept", "tensors/means")  # what the trainer keeps because a replica ended early
     one, other = ({k: v for k, v in s.items() if not k.startswith(apart)} for s in (one, other))
-    assert_same_bits(one, other, rows=[0, 2])
+    if kind.whole_episodes:
+        for name, leaf in one.items():
+            torch.testing.assert_close(leaf[[0, 2]], other[name][[0, 2]], rtol=1e-6, atol=1e-6, equal_nan=True)
+    else:
+        assert_same_bits(one, other, rows=[0, 2])
     for row in (0, 2):
         assert clean.summary["replicas"][row] == rows[row]
     if what == "rewards":
@@ -206,6 +214,8 @@ def test_resume_is_uninterrupted(algo: str, tmp_path: Path) -> None:
     config = replace(config, total_steps=_steps(config, updates))
     if hasattr(config.eval, "every"):
         config = replace(config, eval=replace(config.eval, every=max(config.total_steps // 5, 1)))
+    # Rarely recorded, so that much is pending when it stops.
+    config = replace(config, log=replace(config.log, every=max(config.total_steps // 4, 1)))
     whole = session(config, tmp_path / "whole")
     train_until(whole)
     part = session(config, tmp_path / "part")

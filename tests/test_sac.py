@@ -250,7 +250,7 @@ def test_stored_actions_are_those_that_were_executed() -> None:
 
     trial.task.env.step = step  # type: ignore[union-attr, method-assign]
     trial.train(30)
-    stored = trial.algo.replay._data["action"][:, : trial.algo.replay.size]  # type: ignore[attr-defined]
+    stored = trial.algo.state()["replay.action"]
     steps = np.stack(executed).reshape(len(executed), 2, -1, 1).swapaxes(0, 1)
     np.testing.assert_array_equal(stored.numpy(), steps)
     assert np.abs(steps).max() > 1.5 and np.abs(steps).max() <= 2.0

@@ -61,17 +61,20 @@ class Adam:
     ) -> None:
         self._parameters = _parameters(modules)
         self.flat = _pack(self._parameters)
-        self.eps, self.max_grad_norm, self.clip = eps, max_grad_norm, clip
-        self._grad = torch.zeros_like(self.flat)
-        self._m = torch.zeros_like(self.flat)
-        self._v = torch.zeros_like(self.flat)
-        self._scratch = torch.empty_like(self.flat)
-        self._ones = self.flat.new_ones(len(self.flat))
-        self._max = self.flat.new_tensor(torch.inf if max_grad_norm is None else max_grad_norm)
-        exact = torch.tensor(betas, dtype=torch.float64, device=self.flat.device).view(2, 1, 1)
-        self._betas = exact
-        self._weights = (1.0 - exact).to(self.flat.dtype)
-        self._count = exact.new_zeros(len(self.flat), 1)
+        self.max_grad_norm, self.clip = max_grad_norm, clip
+        self._moments = torch.zeros_like(self.flat).repeat(2, 1, 1)  # unbiased means of grad and grad^2
+        self._news = torch.zeros_like(self._moments)  # grad and grad^2, then scratch
+        self._m, self._v = self._moments.unbind()
+        self._grad, self._square = self._news.unbind()
+        # Constants are tensors: arithmetic with Python's numbers takes twice as long.
+        self._eps, self._inf, self._tiny = self.flat.new_tensor([eps, torch.inf, 1e-6]).unbind()
+        self._max = self._inf if max_grad_norm is None else self.flat.new_tensor(max_grad_norm)
+        # In float64: 1 - beta^t loses half of float32's digits in the first steps.
+        self._betas = torch.tensor(betas, dtype=torch.float64, device=self.flat.device).view(2, 1, 1)
+        self._one_less = 1.0 - self._betas
+        self._one = torch.ones_like(self._betas)
+        self._count = self._betas.new_zeros(len(self.flat), 1)
+        self._weights = torch.zeros_like(self._moments[..., :1])
 
     def step(self, loss: Tensor, learning_rate: float | np.ndarray) -> Tensor:
         """One step down loss [R]; returns the gradient norms before clipping, [R], detached.
@@ -79,9 +82,9 @@ class Adam:
         `learning_rate` is a number, or one for each replica [R]. Where the norm is not
         finite, parameters, moments and count stay as they are.
         """
-        rates = torch.as_tensor(learning_rate, dtype=torch.float64).to(self.flat.device).view(-1, 1)
-        if loss.shape != self._ones.shape:
-            raise ValueError(f"loss has shape {tuple(loss.shape)}, it must be {tuple(self._ones.shape)}")
+        rates = torch.as_tensor(learning_rate, dtype=self.flat.dtype, device=self.flat.device).view(-1, 1)
+        if loss.shape != self.flat.shape[:1]:
+            raise ValueError(f"loss has shape {tuple(loss.shape)}, it must be {tuple(self.flat.shape[:1])}")
         # Replicas share no parameter: the gradient of the sum is R separate gradients.
         # (With `grad_outputs` torch would import sympy here: half a second.)
         grads = torch.autograd.grad(loss.sum(), self._parameters, materialize_grads=True)
@@ -90,29 +93,23 @@ class Adam:
             return self._apply(rates)
 
     def _apply(self, learning_rate: Tensor) -> Tensor:
-        grad, scratch = self._grad, self._scratch
+        grad, square = self._grad, self._square
         norm = torch.linalg.vector_norm(grad, dim=1, keepdim=True)  # [R, 1], as all below
-        finite = norm < torch.inf
+        finite = norm < self._inf
         # A replica whose norm is not finite gets a zero gradient, zero weights in the averages
         # and a zero rate: every update adds exactly nothing.
-        grad.nan_to_num_(0.0)
-        if self.max_grad_norm is None:
-            grad.mul_(finite)
-        elif self.clip == "norm":
-            grad.mul_(torch.div(self._max, norm + 1e-6).clamp_(max=1.0).nan_to_num_(0.0))
-        else:
-            grad.mul_(finite).clamp_(-self.max_grad_norm, self.max_grad_norm)
-        weight_m, weight_v = (self._weights * finite).unbind()
-        self._m.lerp_(grad, weight_m)
-        self._v.lerp_(torch.mul(grad, grad, out=scratch), weight_v)
+        by_norm = self.max_grad_norm is not None and self.clip == "norm"
+        grad.mul_((self._max / (norm + self._tiny)).clamp_(max=1.0) if by_norm else finite).nan_to_num_(0.0)
+        if self.max_grad_norm is not None and self.clip == "value":
+            grad.clamp_(-self._max, self._max)
+        torch.mul(grad, grad, out=square)
 
-        # In float64: 1 - beta^t loses half of float32's digits in the first steps.
-        correction_m, correction_v = torch.rsub(self._betas ** (self._count + 1.0), 1.0).unbind()
+        # (1 - beta) / (1 - beta^t): with these weights a mean that began at zero has no bias.
+        weights = self._one_less / torch.addcmul(self._one, self._betas, self._betas**self._count, value=-1.0)
         self._count.add_(finite)
-        deviation = correction_v.sqrt_()
-        rate = (deviation / correction_m).mul_(finite).mul_(learning_rate)
-        torch.sqrt(self._v, out=scratch).add_((self.eps * deviation).to(grad.dtype))
-        self.flat.addcmul_(torch.div(self._m, scratch, out=scratch), rate.to(grad.dtype), value=-1.0)
+        self._moments.lerp_(self._news, torch.mul(weights, finite, out=self._weights))
+        deviation = torch.sqrt(self._v, out=square).add_(self._eps)
+        self.flat.addcmul_(torch.div(self._m, deviation, out=grad), learning_rate * finite, value=-1.0)
         return norm.squeeze(1)
 
     def state(self) -> dict[str, Tensor]:
