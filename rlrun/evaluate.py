@@ -168,6 +168,7 @@ class Episodes(Evaluation):
         self.config, self.run = config, run
         self.replicas = [Replica(i, run.seed + i) for i in range(run.replicas)]
         self.every = config.every or max(run.total_steps // 20, 1)
+        self.best = ("eval/return", "max") if config.choose == "best" else None
         self._envs: dict[int, VectorEnv] = {}
 
     def play(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> Scores:

@@ -36,6 +36,8 @@ def results_table(summary: Mapping[str, Any], folder: Path | None = None) -> str
     rows = summary["replicas"]
     scored = [row for row in rows if row.get("eval_return") is not None]
     lines = [*_replica_lines(rows, scored), _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
+    if summary.get("policy", "last") != "last":
+        lines.append(f"scores are of each replica's policy with the {summary['policy']}, on fresh seeds")
     if "wall_seconds" in summary:
         done = (
             f"{summary['env_steps']:,} env steps"
@@ -46,8 +48,15 @@ def results_table(summary: Mapping[str, Any], folder: Path | None = None) -> str
     if len({row["seed"] for row in rows}) == 1:
         lines.append("one seed is an anecdote: replicas=5 trains five at once")
     if folder is not None:
-        lines += ["", f"run   {folder}", f"next  rlrun play {folder}"]
+        lines += ["", f"run   {folder}", f"next  {_next_command(folder)}"]
     return "\n".join(lines)
+
+
+def _next_command(folder: Path) -> str:
+    """What one would look at now: the report of a walk-forward run, else the agent at work."""
+    if (folder / "report.md").exists():
+        return f"less {folder / 'report.md'}"
+    return f"rlrun play {folder}"
 
 
 def _replica_lines(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]) -> list[str]:

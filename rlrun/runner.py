@@ -256,6 +256,7 @@ def summarise(
     summary: dict[str, Any] = {
         "env_steps": int(steps.sum()) if acted else 0,
         "updates": session.clock.updates,
+        "policy": "last" if session.evaluation.best is None else f"best {session.evaluation.best[0]}",
         "wall_seconds": round(seconds, 3),
         "steps_per_second": round(float(steps.sum()) / max(seconds, 1e-9), 1),
         "replicas": rows,

@@ -135,7 +135,7 @@ def test_evaluation_mutates_nothing(algo: str) -> None:
 def test_evaluating_more_often_changes_no_bit(algo: str, tmp_path: Path) -> None:
     states = []
     for every in (40, 1_000_000):
-        config = small(algo, eval=EpisodesConfig(episodes=2, during=2, every=every, mode="greedy"))
+        config = small(algo, eval=EpisodesConfig(episodes=2, during=2, every=every, choose="last", mode="greedy"))
         run = session(config, tmp_path / str(every))
         train_until(run, 40)
         saved, _ = checkpoint.load(tmp_path / str(every) / "ckpt")

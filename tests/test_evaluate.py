@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 from probes import build, probe
 from support import Trial, small
 
-from rlrun import envs
+from rlrun import envs, runner
 from rlrun.compose import compose
 from rlrun.core import Act, Algorithm
 from rlrun.envs import RewardConfig
@@ -127,7 +129,7 @@ def test_reported_return_is_the_envs_own() -> None:
 
 
 def test_final_scores_come_from_seeds_that_periodic_ones_did_not_use() -> None:
-    trial = Trial.of(small("dqn", eval=EpisodesConfig(episodes=20, during=20, every=None, mode="greedy")))
+    trial = Trial.of(small("dqn", eval=EpisodesConfig(episodes=20, during=20, every=None, choose="last", mode="greedy")))
     evaluation, step = trial.task.evaluation, trial.clock.step
     periodic, again = (evaluation.play(trial.algo, 20, p, step) for p in ("eval", "test"))  # type: ignore[attr-defined]
     assert not np.array_equal(periodic.returns, again.returns)
@@ -146,3 +148,18 @@ def test_metrics_are_summed_and_recorded() -> None:
     )
     assert trace[name].shape == (1, 3, 7)
     np.testing.assert_allclose(scores.info[name], trace[name].sum(-1))
+
+
+@pytest.mark.parametrize("choose", ["last", "best"])
+def test_the_chosen_policy_is_the_one_that_is_judged(choose: str, tmp_path: Path) -> None:
+    """Every episode of this evaluation is the same, so the best score must come back in the end."""
+    overrides = ["algo=dqn", "env=cartpole", "model.hidden=[8]", "total_steps=3000", "replicas=2"]
+    overrides += [f"eval.choose={choose}", "eval.every=300", "log.tensorboard=false", "log.plot=false"]
+    result = runner.execute(compose([*overrides, f"out={tmp_path}"]), quiet=True)
+    records = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    task, algo = runner.restore(result.folder)
+    again = task.evaluation.periodic(algo, np.full(2, 3000))["eval/return"]  # the very same episodes
+    for replica in range(2):
+        seen = [r["eval/return"] for r in records if r["replica"] == replica and "eval/return" in r]
+        assert again[replica] == (max(seen) if choose == "best" else seen[-1])
+    assert result.summary["policy"] == ("last" if choose == "last" else "best eval/return")

@@ -18,6 +18,10 @@ class EpisodesConfig:
     episodes: int = key("episodes of the final evaluation, on fresh seeds", min=1)
     during: int = key("episodes of each evaluation while training", min=1)
     every: int | None = key("env steps between evaluations; null: a twentieth of the run", min=1)
+    choose: str = key(
+        "which policy is judged in the end: the last, or the one of each replica's best evaluation",
+        choices=("last", "best"),
+    )
     mode: str = key("the best guess, or the stochastic policy as it is", choices=("greedy", "sample"))
 
     def conflicts(self, run: RunConfig) -> list[str]:
