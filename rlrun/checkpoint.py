@@ -89,8 +89,10 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def load(folder: Path) -> tuple[Checkpoint, list[str]]:
+def load(folder: Path, only: str | None = None) -> tuple[Checkpoint, list[str]]:
     """The newest checkpoint that is whole, and a line about each newer one that is not.
+
+    `only` names the one file of tensors that is wanted: the others are neither read nor judged.
 
     Raises:
         CheckpointError: none is.
@@ -100,7 +102,7 @@ def load(folder: Path) -> tuple[Checkpoint, list[str]]:
     for number in found:
         path = folder / f"{number:08d}"
         try:
-            return _read(path), notes
+            return _read(path, only), notes
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             notes.append(f"checkpoint {path.name} is damaged ({error}); trying the one before")
     raise CheckpointError("\n".join(notes) or f"there is no checkpoint in {folder}")
@@ -115,7 +117,7 @@ def numbers(folder: Path) -> list[int]:
     ]
 
 
-def _read(path: Path) -> Checkpoint:
+def _read(path: Path, only: str | None) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load as decode
 
@@ -124,6 +126,8 @@ def _read(path: Path) -> Checkpoint:
     for name, (size, digest) in manifest.items():
         if not _FILE.fullmatch(name):
             raise ValueError(f"the manifest names {name[:40]!r}")
+        if only and name not in ("state.json", f"{only}.safetensors"):
+            continue
         data = read_regular(path / name, size)
         if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
             raise ValueError(f"{name} does not match its checksum")

@@ -40,11 +40,16 @@ class Buffer:
         self.action = make(action.shape, dtype if action.dtype.startswith("float") else action.dtype)
         self.reward = make((), dtype)
         self.terminated, self.truncated, self.first, self.valid = (make((), "bool") for _ in range(4))
+        self._wrap()
+        self.extras: dict[str, Tensor] = {}
+        self.info: dict[str, np.ndarray] = {}
+
+    def _wrap(self) -> None:
         self.tensors = {
             name: torch.from_numpy(a) for name, a in vars(self).items() if isinstance(a, np.ndarray)
         }
-        self.extras: dict[str, Tensor] = {}
-        self.info: dict[str, np.ndarray] = {}
+        # What acting sees at each step: making views takes as long as a small network's layer.
+        self.seen = list(zip(self.tensors["obs"].unbind(1), self.tensors["first"].unbind(1), strict=True))
 
     def put_extras(self, t: int, extras: Mapping[str, Tensor]) -> None:
         for name, value in extras.items():
@@ -65,9 +70,7 @@ class Buffer:
         for name, array in old.items():
             if isinstance(array, np.ndarray):
                 setattr(self, name, np.concatenate([array, np.zeros_like(array)], 1))
-        self.tensors = {
-            name: torch.from_numpy(a) for name, a in vars(self).items() if isinstance(a, np.ndarray)
-        }
+        self._wrap()
         self.extras = {k: torch.cat([v, torch.zeros_like(v)], 1) for k, v in self.extras.items()}
         self.info = {k: np.concatenate([v, np.zeros_like(v)], 1) for k, v in self.info.items()}
 
@@ -128,27 +131,30 @@ class Collector:
         start_memory, start_draws = self.memory, self.rng.counter if whole else None
         running = np.ones((self.replicas, self.num_envs), bool)
         t = 0
-        while running.any() if whole else t < steps:
-            if t == buffer.steps:
-                buffer.grow()
-            self._step(algo, buffer, t, step, running)
-            step = step + buffer.valid[:, t].sum(1)
-            if whole:
-                running = running & ~(buffer.terminated[:, t] | buffer.truncated[:, t])
-            t += 1
+        with torch.no_grad():
+            while running.any() if whole else t < steps:
+                if t == buffer.steps:
+                    buffer.grow()
+                valid = self._step(algo, buffer, t, step, running)
+                step = step + valid.sum(1)
+                if whole:
+                    running = running & ~(buffer.terminated[:, t] | buffer.truncated[:, t])
+                t += 1
         if whole:  # draws made for padding are taken back: a lone run would not make them
             own_steps = buffer.valid[:, :t].any(2).sum(1)
             self.rng.counter = start_draws + (self.rng.counter - start_draws) // t * own_steps
         return self._rollout(buffer, t, start_memory)
 
-    def _step(self, algo: Algorithm, buffer: Buffer, t: int, step: np.ndarray, counted: np.ndarray) -> None:
+    def _step(
+        self, algo: Algorithm, buffer: Buffer, t: int, step: np.ndarray, counted: np.ndarray
+    ) -> np.ndarray:
+        """Step `t` of a rollout; which envs [R, N] took a valid one."""
         buffer.obs[:, t] = self.obs
         buffer.first[:, t] = self.first
-        obs, first = buffer.tensors["obs"][:, t], buffer.tensors["first"][:, t]
+        obs, first = buffer.seen[t]
         if self.device != "cpu":
             obs, first = obs.to(self.device), first.to(self.device)
-        with torch.no_grad():
-            act = algo.act(obs, self.memory, first, step=step, mode="explore", rng=self.rng)
+        act = algo.act(obs, self.memory, first, step=step, mode="explore", rng=self.rng)
         self.memory = act.memory
         if act.extras:
             buffer.put_extras(t, act.extras)
@@ -191,13 +197,15 @@ class Collector:
             self.first = done
         self.obs = obs_after
         if done.any():
-            self._count(done & valid)
-            self.episode += done & valid
+            ended = done & valid
+            self._count(ended)
+            self.episode += ended
             if self.mode == "Disabled":
                 self._reset(done)
             elif self.mode == "SameStep":
                 self.episode_return[done] = 0.0
                 self.episode_length[done] = 0
+        return valid
 
     def _reset(self, mask: np.ndarray) -> None:
         """Begin the next episode where `mask` [R, N] is true."""

@@ -59,19 +59,18 @@ def compare(paths: list[Path], as_json: bool = False) -> int:
     if as_json:
         print(json.dumps({"runs": table}))
         return 0
-    from rich.console import Console
-    from rich.table import Table
+    from rlrun.report import number
 
-    view = Table(box=None, pad_edge=False, header_style="bold")
-    view.add_column("run", overflow="fold")
-    for name in ("replicas", "steps", "median", "IQM", "worst", "95 % of the mean", "seconds"):
-        view.add_column(name, justify="right")
+    cells = [("replicas", "steps", "median", "IQM", "worst", "95 % of the mean", "seconds", "run")]
     for row in table:
-        interval = "-" if row["interval"] is None else "{:.1f} .. {:.1f}".format(*row["interval"])
-        numbers = ["-" if row[k] is None else f"{row[k]:.1f}" for k in ("median", "iqm", "worst")]
-        name = row["runs"][-1] + (f" (+{len(row['runs']) - 1})" if len(row["runs"]) > 1 else "")
-        view.add_row(
-            name, str(row["replicas"]), f"{row['steps']:,}", *numbers, interval, f"{row['seconds']:.0f}"
+        interval = "-" if row["interval"] is None else " .. ".join(map(number, row["interval"]))
+        scores = (number(row[name]) for name in ("median", "iqm", "worst"))
+        run = row["runs"][-1] + (f" (+{len(row['runs']) - 1})" if len(row["runs"]) > 1 else "")
+        cells.append(
+            (str(row["replicas"]), f"{row['steps']:,}", *scores, interval, f"{row['seconds']:.0f}", run)
         )
-    Console().print(view)
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        figures = "  ".join(cell.rjust(width) for cell, width in zip(line[:-1], widths, strict=False))
+        print(f"{figures}  {line[-1]}")
     return 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def n_step(
-    reward: Tensor, terminated: Tensor, ended: Tensor, gamma: float, n: int, starts: int | None = None
+    reward: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, n: int, starts: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
     """n-step returns without their bootstrap (Watkins 1989; Sutton and Barto 2018, 7.1).
 
@@ -23,7 +23,7 @@ def n_step(
     so late positions use fewer steps. The target is `total + discount * v(next_obs[last])`.
 
     Args:
-        reward, terminated, ended: [R, T, ...]; starts: first positions that are wanted.
+        reward, terminated, truncated: [R, T, ...]; starts: first positions that are wanted.
     Returns:
         total, discount, last: [R, starts, ...]; `last` is the time index (int64) of the
         window's final step.
@@ -34,15 +34,16 @@ def n_step(
     time = torch.arange(starts, device=reward.device).view(-1, *[1] * (reward.ndim - 2))
     n = min(n, length)
     if n == 1:
-        return total, gamma * (~terminated[:, :starts]).to(total.dtype), time.expand(total.shape)
+        discount = torch.full_like(total, gamma).masked_fill_(terminated[:, :starts], 0.0)
+        return total, discount, time.expand(total.shape)
     padded = reward.new_zeros(reward.shape[0], length + n, *reward.shape[2:])
     goes_on = torch.zeros_like(padded, dtype=torch.bool)  # whether a window may pass this step
     padded[:, :length] = reward
-    goes_on[:, : length - 1] = ~ended[:, :-1]
+    goes_on[:, : length - 1] = ~(terminated | truncated)[:, :-1]
     alive = goes_on[:, :starts]
     more = alive.long()  # steps beyond the first
     for k in range(1, n):
-        total = total + gamma**k * alive * padded[:, k : k + starts]
+        total = total + gamma**k * (alive * padded[:, k : k + starts])
         if k < n - 1:
             alive = alive & goes_on[:, k : k + starts]
             more = more + alive

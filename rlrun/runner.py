@@ -92,6 +92,11 @@ class Task:
             )
         return cls(config, evaluation, env, obs, action, dataset if "dataset" in algo.needs else None)
 
+    @property
+    def data_sha256(self) -> str | None:
+        """What identifies the series that a data-backed env plays; None for others."""
+        return getattr(getattr(self.env, "data_spec", None), "sha256", None)
+
     def spec(self) -> Spec:
         return Spec(
             self.obs,
@@ -151,6 +156,8 @@ def execute(
     if config.init_from:
         _initialise(algo, Path(config.init_from))
     folder = folder or new_folder(config)
+    if (folder / "run.json").exists():
+        raise ConfigError(f"{folder} holds a run already: rlrun resume {folder} goes on with it")
     folder.mkdir(parents=True, exist_ok=True)
     with _lock(folder):
         _write_run(folder, task, overrides)
@@ -178,6 +185,8 @@ def resume(folder: Path, *, quiet: bool = False) -> Result:
                 file=sys.stderr,
             )
     task = Task.of(from_dict(record["config"]))
+    if task.data_sha256 != record["data_sha256"]:
+        raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
     algo = build(task.config, task.spec())
     with _lock(folder):
         saved = None
@@ -206,8 +215,9 @@ def _finish(
     session = Session(config, folder, algo, collector, task.evaluation, saved)
     try:
         _status(folder, "running", session.step)
-        session.train()
-        results = task.evaluation.final(algo, session.clock.step, folder, session.last)
+        with session.stoppable():
+            session.train()
+            results = task.evaluation.final(algo, session.clock.step, folder, session.last)
     except Stopped as stop:
         _status(folder, "interrupted", session.step, str(stop))
         raise
@@ -332,7 +342,7 @@ def _write_run(folder: Path, task: Task, overrides: Sequence[str]) -> None:
         **_environment(task.config.threads),
         "obs": _space_dict(task.obs),
         "action": _space_dict(task.action),
-        "data_sha256": getattr(getattr(task.env, "data_spec", None), "sha256", None),
+        "data_sha256": task.data_sha256,
         "R": len(task.evaluation.replicas),
         "replicas": [{"replica": r.index, "seed": r.seed, "fold": r.fold} for r in task.evaluation.replicas],
     }
@@ -391,7 +401,7 @@ def _saved_policies(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     from rlrun.session import split
 
     record = read_run(folder)
-    saved, notes = checkpoint.load(folder / "ckpt")
+    saved, notes = checkpoint.load(folder / "ckpt", only="tensors")
     for note in notes:
         print(f"rlrun: {note}", file=sys.stderr)
     parts = split(saved.files["tensors"])

@@ -11,7 +11,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -47,48 +48,50 @@ class Means:
 
     def __init__(self, replicas: int) -> None:
         self._replicas = replicas
-        self._sums: dict[tuple[str, ...], Tensor] = {}  # [tags, R], float64
+        self._sums: dict[tuple[str, ...], np.ndarray] = {}  # [tags, R], float64
         self._counts: dict[tuple[str, ...], np.ndarray] = {}  # [R]
 
     def add(self, metrics: Mapping[str, Tensor]) -> np.ndarray | None:
         """Add one update's metrics; which replicas [R] had one that is not finite, or None."""
         tags = tuple(metrics)
-        values = torch.stack(tuple(metrics.values()))  # [tags, R]
+        values = torch.stack(tuple(metrics.values())).cpu().numpy()  # [tags, R]
         if tags not in self._sums:
-            self._sums[tags] = torch.zeros_like(values, dtype=torch.float64)
+            self._sums[tags] = np.zeros(values.shape)
             self._counts[tags] = np.zeros(self._replicas, np.int64)
-        if math.isfinite(values.sum()):
+        with np.errstate(invalid="ignore"):
+            total = values.sum(dtype=np.float64)
+        if math.isfinite(total):
             self._sums[tags] += values
             self._counts[tags] += 1
             return None
-        finite = torch.isfinite(values).all(0)
-        self._sums[tags] += torch.where(finite, values, 0.0)
-        self._counts[tags] += finite.cpu().numpy()
-        return ~finite.cpu().numpy()
+        finite = np.isfinite(values).all(0)
+        self._sums[tags] += np.where(finite, values, 0.0)
+        self._counts[tags] += finite
+        return ~finite
 
     def take(self, due: np.ndarray) -> dict[str, np.ndarray]:
         """Means [R] by tag, NaN where there is nothing; the sums of `due` [R] begin anew."""
         out: dict[str, np.ndarray] = {}
         for tags, sums in self._sums.items():
             with np.errstate(invalid="ignore", divide="ignore"):
-                means = sums.cpu().numpy() / self._counts[tags]
+                means = sums / self._counts[tags]
             out |= dict(zip(tags, means, strict=True))
-            sums[:, torch.from_numpy(due).to(sums.device)] = 0.0
+            sums[:, due] = 0.0
             self._counts[tags][due] = 0
         return out
 
     def state(self) -> State:
         out: State = {}
         for tags, sums in self._sums.items():
-            out["|".join(tags) + "|sum"] = sums.T.contiguous()
+            out["|".join(tags) + "|sum"] = torch.from_numpy(sums.T.copy())
             out["|".join(tags) + "|count"] = torch.from_numpy(self._counts[tags].copy())
         return out
 
-    def load_state(self, state: Mapping[str, Tensor], device: str) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         for name, value in state.items():
             *tags, kind = name.split("|")
             if kind == "sum":
-                self._sums[tuple(tags)] = value.T.contiguous().to(device)
+                self._sums[tuple(tags)] = value.T.numpy().copy()
             else:
                 self._counts[tuple(tags)] = value.numpy().copy()
 
@@ -119,7 +122,7 @@ class Session:
         self.failures: dict[int, str] = {}
         self.last: dict[str, np.ndarray] = {}  # the newest value [R] of every tag
         self.wall_seconds, self._began = 0.0, time.monotonic()
-        self._signal = 0
+        self._signal, self._trained = 0, False
         if saved:
             self._restore(saved)
         self._next_due = self._soonest()
@@ -145,16 +148,23 @@ class Session:
         """Run the loop to its end; raises Stopped after saving, if a signal came."""
         unit = "steps" if self.algo.rollout_steps else "updates"
         self.progress = Progress(self.folder.parent.name, self.config.total_steps, unit)
-        handlers = (
-            {s: signal.signal(s, self._on_signal) for s in (signal.SIGINT, signal.SIGTERM)} if _main() else {}
-        )
         try:
             train(self.algo, self.collector, self.clock, self.on_step)
             self.save()
+            self._trained = True
             self.use_kept()
         finally:
             self.progress.close()
-            for number, handler in handlers.items():
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Within it, SIGINT and SIGTERM raise Stopped once everything is saved; a second one ends at once."""
+        handled = (signal.SIGINT, signal.SIGTERM) if _main() else ()
+        before = {number: signal.signal(number, self._on_signal) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
                 signal.signal(number, handler)
 
     def on_step(self, clock: Clock, metrics: dict[str, Tensor]) -> None:
@@ -296,7 +306,7 @@ class Session:
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
         parts = split(saved.files["tensors"])
         self.algo.load_state(parts.get("algo", {}) | saved.files["replay"])
-        self.means.load_state(parts.get("means", {}), self.config.device)
+        self.means.load_state(parts.get("means", {}))
         self.kept = {name: value.to(self.config.device) for name, value in parts.get("kept", {}).items()}
         self.last = {name: value.numpy() for name, value in parts.get("last", {}).items()}
         session = parts["session"]
@@ -313,6 +323,8 @@ class Session:
         if self._signal:
             os._exit(128 + signum)  # asked twice: at once
         self._signal = signum
+        if self._trained:  # judging changes nothing that would have to be saved
+            raise Stopped(signum)
 
 
 def _main() -> bool:

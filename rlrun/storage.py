@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rlrun.core import Rollout
 from rlrun.lazy import torch
 
@@ -34,8 +36,9 @@ class Replay:
         self.num_envs = num_envs
         self.size = 0  # rows filled
         self.head = 0  # next row to write
-        self._rings: dict[torch.dtype, Tensor] = {}
-        self._fields: dict[str, tuple[torch.dtype, slice, torch.Size]] = {}  # where each stands
+        self._rings: dict[torch.dtype, Tensor] = {}  # [R * rows * N, columns]
+        self._shapes: dict[torch.dtype, dict[str, torch.Size]] = {}  # the fields of each, in order
+        self._widths: dict[torch.dtype, list[int]] = {}  # the columns of each of these fields
         self._views: dict[str, Tensor] = {}  # each field's part of its ring, [R, rows, N, ...]
 
     def __len__(self) -> int:
@@ -63,21 +66,27 @@ class Replay:
         self.size = min(self.size + steps, self.rows)
 
     def _allocate(self, values: Mapping[str, Tensor]) -> None:
-        widths: dict[torch.dtype, int] = {}
         for name, value in values.items():
-            begin = widths.get(value.dtype, 0)
-            widths[value.dtype] = begin + value.shape[3:].numel()
-            self._fields[name] = value.dtype, slice(begin, widths[value.dtype]), value.shape[3:]
+            self._shapes.setdefault(value.dtype, {})[name] = value.shape[3:]
+            self._widths.setdefault(value.dtype, []).append(value.shape[3:].numel())
         replicas, _, envs = values["reward"].shape
         device = values["reward"].device
-        self._rings = {
-            dtype: torch.zeros((replicas, self.rows, envs, width), dtype=dtype, device=device)
-            for dtype, width in widths.items()
+        for dtype, widths in self._widths.items():
+            ring = torch.zeros((replicas, self.rows, envs, sum(widths)), dtype=dtype, device=device)
+            self._rings[dtype] = ring.view(-1, sum(widths))
+            self._views |= self._split(dtype, ring)
+        self._offset = np.arange(replicas)[:, None, None] * (self.rows * envs)
+
+    def _split(self, dtype: torch.dtype, columns: Tensor) -> dict[str, Tensor]:
+        """The fields of a dtype, as views of their columns [..., width]."""
+        shapes = self._shapes[dtype]
+        if not any(shapes.values()):  # all scalars
+            return dict(zip(shapes, columns.unbind(-1), strict=True))
+        parts = columns.split_with_sizes(self._widths[dtype], -1)
+        return {
+            name: part.unflatten(-1, shape) if len(shape) > 1 else part if shape else part.squeeze(-1)
+            for (name, shape), part in zip(shapes.items(), parts, strict=True)
         }
-        for name, (dtype, columns, shape) in self._fields.items():
-            part = self._rings[dtype][..., columns]
-            self._views[name] = part.unflatten(-1, shape) if shape else part.squeeze(-1)
-        self._offset = torch.arange(replicas, device=device).view(-1, 1, 1) * (self.rows * envs)
 
     def sample(self, batch_size: int, length: int, rng: Stream) -> Rollout:
         """B sequences of `length` consecutive rows per replica, [R, L, B, ...].
@@ -86,19 +95,14 @@ class Replay:
         """
         envs, starts = self.num_envs, self.size - length + 1
         oldest = self.head if self.size == self.rows else 0
-        begin = rng.integers(starts * envs, 1, batch_size) + oldest * envs  # cell of the first row
-        if length > 1:
-            begin = begin + torch.arange(length, device=begin.device)[:, None] * envs
-        cells = (begin % (self.rows * envs) + self._offset).view(-1)
-        lead = (len(self._offset), length, batch_size)
-        taken = {
-            dtype: ring.view(-1, ring.shape[3]).index_select(0, cells) for dtype, ring in self._rings.items()
-        }
-        fields: dict[str, Any] = {
-            name: taken[dtype][:, columns].view(*lead, *shape)
-            for name, (dtype, columns, shape) in self._fields.items()
-        }
-        extras = {name[7:]: fields.pop(name) for name in self._fields if name.startswith("extras.")}
+        begin = (rng.numbers(1, batch_size) * (starts * envs)).astype(np.int64)  # cell of the first row
+        rows = oldest + np.arange(length)[:, None]
+        cells = (begin + rows * envs) % (self.rows * envs) + self._offset
+        where = torch.from_numpy(cells.reshape(-1)).to(self._views["reward"].device)
+        fields: dict[str, Any] = {}
+        for dtype, ring in self._rings.items():
+            fields |= self._split(dtype, ring.index_select(0, where).view(*cells.shape, -1))
+        extras = {name[7:]: fields.pop(name) for name in self._views if name.startswith("extras.")}
         leaves = sum(name.startswith("memory.") for name in extras)
         memory = tuple(extras.pop(f"memory.{i}")[:, 0] for i in range(leaves))
         return Rollout(**fields, memory=memory, extras=extras)
@@ -111,7 +115,8 @@ class Replay:
         return {"cursor": cursor} | {name: view[:, : self.size] for name, view in self._views.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._rings, self._fields, self._views, self.size, self.head = {}, {}, {}, 0, 0
+        self._rings, self._shapes, self._widths, self._views = {}, {}, {}, {}
+        self.size, self.head = 0, 0
         if not state:
             return
         rows = {name: value for name, value in state.items() if name != "cursor"}

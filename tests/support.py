@@ -90,6 +90,16 @@ def home(algo: str) -> tuple[str, ...]:
     raise AssertionError(f"algo={algo} fits no task: {refusals}")
 
 
+@cache
+def _episodes() -> Any:
+    return compose(["algo=dqn"]).eval
+
+
+def episodes(**changes: Any) -> Any:
+    """The config of eval=episodes with other values, for whichever recipe."""
+    return replace(_episodes(), **changes)
+
+
 def builder(algo: str) -> Any:
     """The class that a recipe builds, read from its text: importing is all that is needed."""
     text = recipes("algo")[algo].read_text()

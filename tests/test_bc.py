@@ -231,11 +231,3 @@ def test_sequences_longer_than_the_data_are_refused() -> None:
     with pytest.raises(ConfigError, match="is 601: the data have 600 steps"):
         make(recall(), Discrete(2), LSTM, sequence_length=600, burn_in=1)
     make(recall(), Discrete(2), LSTM, sequence_length=600, burn_in=0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("overrides", [[], ["data.episodes=1"]])
-def test_it_balances_the_pole(overrides: list[str]) -> None:
-    quiet = ["replicas=5", "log.tensorboard=false", "log.plot=false"]
-    result = runner.execute(compose(["algo=bc", *overrides, *quiet]), quiet=True)
-    assert result.summary["aggregate"]["median"] >= 450.0

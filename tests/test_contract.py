@@ -21,6 +21,7 @@ from support import (
     assert_same_bits,
     builder,
     digest,
+    episodes,
     final_state,
     poison,
     session,
@@ -30,7 +31,6 @@ from support import (
 
 from rlrun import checkpoint, registry, runner
 from rlrun.core import select
-from rlrun.evals.episodes import EpisodesConfig
 from rlrun.rng import Stream
 
 every_algorithm = pytest.mark.parametrize("algo", ALGORITHMS)
@@ -135,7 +135,7 @@ def test_evaluation_mutates_nothing(algo: str) -> None:
 def test_evaluating_more_often_changes_no_bit(algo: str, tmp_path: Path) -> None:
     states = []
     for every in (40, 1_000_000):
-        config = small(algo, eval=EpisodesConfig(episodes=2, during=2, every=every, choose="last", mode="greedy"))
+        config = small(algo, eval=episodes(episodes=2, during=2, every=every))
         run = session(config, tmp_path / str(every))
         train_until(run, 40)
         saved, _ = checkpoint.load(tmp_path / str(every) / "ckpt")
@@ -186,7 +186,9 @@ def test_nan_stays_in_its_replica(
     one, other = ({k: v for k, v in s.items() if not k.startswith(apart)} for s in (one, other))
     if kind.whole_episodes:
         for name, leaf in one.items():
-            torch.testing.assert_close(leaf[[0, 2]], other[name][[0, 2]], rtol=1e-6, atol=1e-6, equal_nan=True)
+            torch.testing.assert_close(
+                leaf[[0, 2]], other[name][[0, 2]], rtol=1e-6, atol=1e-6, equal_nan=True
+            )
     else:
         assert_same_bits(one, other, rows=[0, 2])
     for row in (0, 2):
@@ -234,6 +236,22 @@ def test_resume_is_uninterrupted(algo: str, tmp_path: Path) -> None:
         assert one == other, name
     one, other = ((tmp_path / run / "metrics.jsonl").read_bytes() for run in ("whole", "part"))
     assert one == other and one
+
+
+@pytest.mark.parametrize("algo", [algo for algo in ACTING if builder(algo).whole_episodes])
+def test_a_replica_that_ends_early_keeps_its_policy(algo: str, tmp_path: Path) -> None:
+    """Later updates, made for the others, change neither what is judged nor what is loaded."""
+    config = small(algo, replicas=3, dtype="float64", total_steps=700)
+    runner.execute(config, folder=tmp_path / "batch", quiet=True)
+    saved, _ = checkpoint.load(tmp_path / "batch" / "ckpt")
+    assert saved.files["tensors"]["session/has_kept"].any()
+    batch = runner.restore(tmp_path / "batch")[1].state(("weights", "normalizer"))
+    for r in range(3):
+        folder = tmp_path / f"{r}"
+        runner.execute(replace(config, seed=1 + r, replicas=1), folder=folder, quiet=True)
+        lone = runner.restore(folder)[1].state(("weights", "normalizer"))
+        for name, leaf in select(batch, r).items():
+            torch.testing.assert_close(leaf, lone[name], rtol=1e-6, atol=1e-6)
 
 
 @every_algorithm

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 from probes import build, probe
-from support import Trial, small
+from support import Trial, episodes, small
 
 from rlrun import envs, runner
 from rlrun.compose import compose
 from rlrun.core import Act, Algorithm
 from rlrun.envs import RewardConfig
-from rlrun.evals.episodes import EpisodesConfig
 from rlrun.evaluate import run_episodes
 from rlrun.rng import child, keys
 
@@ -129,7 +128,7 @@ def test_reported_return_is_the_envs_own() -> None:
 
 
 def test_final_scores_come_from_seeds_that_periodic_ones_did_not_use() -> None:
-    trial = Trial.of(small("dqn", eval=EpisodesConfig(episodes=20, during=20, every=None, choose="last", mode="greedy")))
+    trial = Trial.of(small("dqn", eval=episodes(episodes=20, during=20, every=None)))
     evaluation, step = trial.task.evaluation, trial.clock.step
     periodic, again = (evaluation.play(trial.algo, 20, p, step) for p in ("eval", "test"))  # type: ignore[attr-defined]
     assert not np.array_equal(periodic.returns, again.returns)

@@ -410,31 +410,3 @@ def test_no_step_is_taken_when_the_learning_rate_has_fallen_to_zero() -> None:
 def test_refusals(overrides: tuple[str, ...], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         compose(["algo=ppo", "num_envs=4", "algo.rollout_steps=16", *overrides])
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "overrides,median,worst",
-    [
-        (("algo=ppo", "env=cartpole", "replicas=10"), 490, 475),
-        (("algo=lstm_ppo", "env=cartpole_masked", "replicas=5"), 480, 400),
-    ],
-)
-def test_it_learns(overrides: tuple[str, ...], median: float, worst: float) -> None:
-    run = Trial.of(compose([*overrides, "log.tensorboard=false", "log.plot=false"]))
-    run.train(10**9)
-    scores = returns(run)
-    assert np.median(scores) >= median and min(scores) >= worst
-
-
-@pytest.mark.slow
-def test_without_memory_the_masked_task_is_not_learned() -> None:
-    run = Trial.of(compose(["algo=ppo", "env=cartpole_masked", "replicas=3", "algo.epochs=4"]))
-    run.train(10**9)
-    assert max(returns(run)) <= 60
-
-
-def returns(run: Trial) -> list[float]:
-    """Mean returns of the final policies on 100 fresh episodes."""
-    results = run.task.evaluation.final(run.algo, run.clock.step, None, {})
-    return [result["eval_return"] for result in results]

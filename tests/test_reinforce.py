@@ -205,11 +205,3 @@ def test_an_update_is_one_episode_of_each_env_and_counts_its_steps() -> None:
     before = run.clock.step
     run.clock.advance(rollout)
     assert np.array_equal(run.clock.step - before, rollout.valid.sum((1, 2)))
-
-
-@pytest.mark.slow
-def test_it_learns() -> None:
-    run = Trial.of(compose(["algo=reinforce", "env=cartpole", "replicas=5"]))
-    run.train(10**9)
-    results = run.task.evaluation.final(run.algo, run.clock.step, None, {})
-    assert np.median([result["eval_return"] for result in results]) >= 400

@@ -26,15 +26,15 @@ def listed(tensor: torch.Tensor) -> list[float]:
 def test_n_step_by_hand() -> None:
     """Two episodes: one terminates at t = 1, the next is cut by the clock at t = 4."""
     reward = column([1, 2, 4, 8, 16, 32])
-    terminated, ended = flags([0, 1, 0, 0, 0, 0]), flags([0, 1, 0, 0, 1, 0])
-    total, discount, last = n_step(reward, terminated, ended, 0.5, 3)
+    terminated, truncated = flags([0, 1, 0, 0, 0, 0]), flags([0, 0, 0, 0, 1, 0])
+    total, discount, last = n_step(reward, terminated, truncated, 0.5, 3)
     assert listed(total) == [1 + 1, 2, 4 + 4 + 4, 8 + 8, 16, 32]
     assert listed(discount) == [0, 0, 0.125, 0.25, 0.5, 0.5]  # gamma to the steps taken; 0 where terminated
     assert listed(last) == [1, 1, 4, 4, 4, 5]
 
 
 def test_one_step_is_the_plain_target() -> None:
-    total, discount, last = n_step(column([1, 2]), flags([0, 1]), flags([0, 1]), 0.9, 1)
+    total, discount, last = n_step(column([1, 2]), flags([0, 1]), flags([0, 0]), 0.9, 1)
     assert (listed(total), listed(discount), listed(last)) == ([1, 2], [0.9, 0], [0, 1])
 
 
@@ -66,10 +66,8 @@ def test_n_step_is_the_slow_reference(episode: tuple, n: int, gamma: float, data
     rewards, ends, _ = episode
     steps = len(rewards)
     starts = data.draw(st.integers(1, steps))
-    terminated, ended = (
-        flags([int(e in kinds) for e in ends]) for kinds in (("terminated",), ("terminated", "truncated"))
-    )
-    total, discount, last = n_step(column(rewards), terminated, ended, gamma, n, starts)
+    terminated, truncated = (flags([int(e == kind) for e in ends]) for kind in ("terminated", "truncated"))
+    total, discount, last = n_step(column(rewards), terminated, truncated, gamma, n, starts)
     assert total.shape == discount.shape == last.shape == (1, starts, 1)
     for t in range(starts):
         value, factor, k = 0.0, 1.0, t
@@ -116,10 +114,10 @@ def test_replicas_and_envs_do_not_mix() -> None:
     generator = torch.Generator().manual_seed(0)
     reward = torch.rand(3, 7, 2, generator=generator, dtype=torch.float64)
     terminated = torch.rand(3, 7, 2, generator=generator) < 0.2
-    ended = terminated | (torch.rand(3, 7, 2, generator=generator) < 0.2)
-    whole = n_step(reward, terminated, ended, 0.9, 3)
+    truncated = torch.rand(3, 7, 2, generator=generator) < 0.2
+    whole = n_step(reward, terminated, truncated, 0.9, 3)
     for r in range(3):
         for e in range(2):
             cut = (slice(r, r + 1), slice(None), slice(e, e + 1))
-            alone = n_step(reward[cut], terminated[cut], ended[cut], 0.9, 3)
+            alone = n_step(reward[cut], terminated[cut], truncated[cut], 0.9, 3)
             assert all(torch.equal(a[cut], b) for a, b in zip(whole, alone, strict=True))

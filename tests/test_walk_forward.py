@@ -109,3 +109,19 @@ def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
     chosen = config("dqn", prices(tmp_path / "p.csv"), "eval.baselines=[noop,magic]", "eval.baseline=noop")
     with pytest.raises(ConfigError, match="magic"):
         runner.Task.of(chosen)
+
+
+def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
+    data = prices(tmp_path / "prices.csv")
+    result = runner.execute(config("dqn", data, f"out={tmp_path}", "total_steps=100"), quiet=True)
+    (result.folder / "summary.json").unlink()  # as if it had been killed while judging
+    prices(data, poison_from=300)
+    with pytest.raises(ConfigError, match="have changed"):
+        runner.resume(result.folder, quiet=True)
+
+
+def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
+    chosen = config("dqn", prices(tmp_path / "prices.csv"), f"out={tmp_path}", "total_steps=100")
+    result = runner.execute(chosen, quiet=True)
+    with pytest.raises(ConfigError, match="holds a run already"):
+        runner.execute(chosen, folder=result.folder, quiet=True)

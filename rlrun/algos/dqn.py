@@ -144,9 +144,11 @@ class DQN(Algorithm):
         config = self.config
         values = self.recurrent_values if self.net.recurrent else self.values
         out, action, valid, total, discount, target_next, online_next = values(batch)
-        chooser = online_next if config.double else target_next
-        next_value = target_next.gather(-1, chooser.argmax(-1, keepdim=True)).squeeze(-1)
-        target = total * config.reward_scale + discount * next_value  # [R, L, B]
+        if config.double:
+            next_value = target_next.gather(-1, online_next.argmax(-1, keepdim=True)).squeeze(-1)
+        else:
+            next_value = target_next.amax(-1)
+        target = torch.add(discount * next_value, total, alpha=config.reward_scale)  # [R, L, B]
         q = out.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         kind = torch.nn.functional.huber_loss if config.loss == "huber" else torch.nn.functional.mse_loss
         error = kind(q, target, reduction="none")
@@ -155,16 +157,16 @@ class DQN(Algorithm):
 
     def values(self, batch: Rollout) -> tuple[Tensor, ...]:
         """Without memory: only the first of each window's n steps is learned from."""
-        first = batch.first[:, :1]
+        learned = batch.steps(0, 1) if self.length > 1 else batch
         total, discount, last = n_step(
-            batch.reward, batch.terminated, batch.ended, self.config.gamma, self.config.n_step, starts=1
+            batch.reward, batch.terminated, batch.truncated, self.config.gamma, self.config.n_step, starts=1
         )
-        out, _ = self.net(batch.obs[:, :1], (), first)
+        out, _ = self.net(learned.obs, (), learned.first)
         with torch.no_grad():
             next_obs = take_steps(batch.next_obs, last)
-            target_next, _ = self.target(next_obs, (), first)
-            online_next = self.net(next_obs, (), first)[0] if self.config.double else target_next
-        return out, batch.action[:, :1], batch.valid[:, :1], total, discount, target_next, online_next
+            target_next, _ = self.target(next_obs, (), learned.first)
+            online_next = self.net(next_obs, (), learned.first)[0] if self.config.double else target_next
+        return out, learned.action, learned.valid, total, discount, target_next, online_next
 
     def recurrent_values(self, batch: Rollout) -> tuple[Tensor, ...]:
         """With memory: every step after the burn-in, each with up to n rewards of its sequence."""
@@ -177,7 +179,7 @@ class DQN(Algorithm):
             _, targets = self.target.unroll(batch.obs, batch.memory, batch.first, batch.action)
         out, onlines = self.net.unroll(learned.obs, memory, learned.first, learned.action)
         total, discount, last = n_step(
-            learned.reward, learned.terminated, learned.ended, self.config.gamma, self.config.n_step
+            learned.reward, learned.terminated, learned.truncated, self.config.gamma, self.config.n_step
         )
         with torch.no_grad():
             target_next = successor(self.target, learned, tuple(leaf[:, begin:] for leaf in targets))

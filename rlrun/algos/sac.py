@@ -192,17 +192,16 @@ class SAC(Algorithm):
         error = (q.squeeze(-1) - target).square().sum(0)  # [R, 1, B]
         return masked_mean(error, learned.valid), masked_mean(q.detach().mean(0).squeeze(-1), learned.valid)
 
-    @torch.no_grad()
     def target(self, batch: Rollout) -> Tensor:
         """Soft n-step targets [R, 1, B]: beyond the window, the value of acting by today's policy."""
-        ended = batch.terminated | batch.truncated
         total, discount, last = n_step(
-            batch.reward, batch.terminated, ended, self.config.gamma, self.config.n_step, starts=1
+            batch.reward, batch.terminated, batch.truncated, self.config.gamma, self.config.n_step, starts=1
         )
         next_obs, first = take_steps(batch.next_obs, last), batch.first[:, :1]
-        action, log_prob = self.policy(self.actor(next_obs, (), first)[0]).rsample(self.noise)
-        q = self.pessimistic(self.targets, next_obs, first, action)
-        return total + discount * (q - self.alpha.view(-1, 1, 1) * log_prob)
+        with torch.no_grad():
+            action, log_prob = self.policy(self.actor(next_obs, (), first)[0]).rsample(self.noise)
+            q = self.pessimistic(self.targets, next_obs, first, action)
+            return total + discount * (q - self.alpha.view(-1, 1, 1) * log_prob)
 
     def actor_loss(self, learned: Rollout) -> tuple[Tensor, Tensor]:
         """What the policy minimises, alpha log_prob - q, [R]; and its entropy, [R], detached."""

@@ -16,6 +16,9 @@ from torch import Tensor, nn
 
 from rlrun.rng import Stream
 
+# Weights of fewer columns are stored column by column: a CPU multiplies by them up to five times as fast.
+NARROW = 16
+
 
 def tanh_(x: Tensor) -> Tensor:
     """tanh(x) = 1 - 2 sigmoid(-2x), overwriting x: on a CPU several times as fast as torch's tanh."""
@@ -79,7 +82,10 @@ class Linear(nn.Module):
         blocks = list(zip(sizes, gains, strict=True))
         weights = [init.matrix(in_features, size, fan=in_features, gain=gain) for size, gain in blocks]
         biases = [init.bias(size, fan=in_features, gain=gain) for size, gain in blocks]
-        self.weight = nn.Parameter(torch.cat(weights, -1))
+        weight = torch.cat(weights, -1)
+        if self.out_features < NARROW:
+            weight = weight.mT.contiguous().mT
+        self.weight = nn.Parameter(weight)
         self.bias = nn.Parameter(torch.cat(biases, -1))
 
     def forward(self, x: Tensor) -> Tensor:

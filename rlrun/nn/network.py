@@ -277,13 +277,15 @@ class Network(nn.Module):
         x = self._obs(obs)  # [R, rows, F]: T and N are one axis for everything but the core
         if self._normalise is not None:
             x = self._normalise(x)
+        if extra is None and before is None:
+            return x
         parts = [x]
         if extra is not None:
             parts.append(extra.reshape(len(x), -1, extra.shape[-1]))
         if before is not None and self._previous is not None:
             features = self._previous(before)
             parts.append(features.masked_fill(first.reshape(len(x), -1, 1), 0.0))
-        return x if len(parts) == 1 else torch.cat(parts, -1)
+        return torch.cat(parts, -1)
 
 
 class _Encoding:
@@ -306,7 +308,9 @@ class _Encoding:
 
     def __call__(self, values: Tensor) -> Tensor:
         if self.classes is None:
-            x = values.reshape(len(values), -1, self.size).to(self.dtype)
+            x = values.reshape(values.shape[0], -1, self.size)
+            if x.dtype != self.dtype:
+                x = x.to(self.dtype)
             return x if self.scale is None else x * self.scale
         if self.columns is None:
             return (values.reshape(len(values), -1, 1) == self.classes).to(self.dtype)

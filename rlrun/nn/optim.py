@@ -35,11 +35,20 @@ def _parameters(modules: nn.Module | Iterable[nn.Module]) -> list[nn.Parameter]:
 
 
 def _pack(parameters: list[nn.Parameter]) -> Tensor:
-    flat = torch.cat([p.detach().reshape(len(p), -1) for p in parameters], 1)
+    flat = torch.cat([_row(p.detach(), _by_column(p)) for p in parameters], 1)
     columns = flat.split([p[0].numel() for p in parameters], 1)
     for p, column in zip(parameters, columns, strict=True):
-        p.data = column.view(p.shape)
+        p.data = column.view(p.mT.shape).mT if _by_column(p) else column.view(p.shape)
     return flat
+
+
+def _by_column(p: Tensor) -> bool:
+    """Whether these are matrices [R, in, out] that are stored column by column, and shall stay so."""
+    return p.ndim == 3 and p.stride(1) == 1 and p.stride(2) != 1
+
+
+def _row(values: Tensor, by_column: bool) -> Tensor:
+    return (values.mT if by_column else values).reshape(values.shape[0], -1)
 
 
 class Adam:
@@ -60,6 +69,7 @@ class Adam:
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         self._parameters = _parameters(modules)
+        self._by_column = [_by_column(p) for p in self._parameters]
         self.flat = _pack(self._parameters)
         self.max_grad_norm, self.clip = max_grad_norm, clip
         self._moments = torch.zeros_like(self.flat).repeat(2, 1, 1)  # unbiased means of grad and grad^2
@@ -88,7 +98,8 @@ class Adam:
         # Replicas share no parameter: the gradient of the sum is R separate gradients.
         # (With `grad_outputs` torch would import sympy here: half a second.)
         grads = torch.autograd.grad(loss.sum(), self._parameters, materialize_grads=True)
-        torch.cat([grad.reshape(len(grad), -1) for grad in grads], 1, out=self._grad)
+        rows = [_row(grad, by_column) for grad, by_column in zip(grads, self._by_column, strict=True)]
+        torch.cat(rows, 1, out=self._grad)
         with torch.no_grad():
             return self._apply(rates)
 
