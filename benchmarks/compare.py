@@ -34,7 +34,7 @@ WORKS: dict[str, list[str]] = {
     "dqn": [
         "algo=dqn", "env=cartpole", "num_envs=1", "algo.train_every=4", "algo.batch_size=128",
         "algo.n_step=1", "algo.double=false", "model.normalize_obs=false", "algo.reward_scale=1",
-        "algo.target.tau=1", "algo.target.every=10", "algo.learning_starts=1000",
+        "algo.target.tau=1", "algo.target.every=125", "algo.learning_starts=1000",
     ],
     "lstm_ppo": [
         "algo=lstm_ppo", "env=cartpole_masked", "num_envs=8", "algo.rollout_steps=128", "algo.epochs=4",

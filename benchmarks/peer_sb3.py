@@ -60,7 +60,7 @@ def model(work: str) -> object:
         )
     return DQN(
         "MlpPolicy", "CartPole-v1", learning_rate=1e-3, buffer_size=50_000, learning_starts=1000,
-        batch_size=128, gamma=0.99, train_freq=4, gradient_steps=1, target_update_interval=40,
+        batch_size=128, gamma=0.99, train_freq=4, gradient_steps=1, target_update_interval=500,
         exploration_fraction=0.2, exploration_final_eps=0.01, max_grad_norm=10,
         policy_kwargs={"net_arch": [64, 64]}, seed=1, device="cpu",
     )  # fmt: skip

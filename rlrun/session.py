@@ -48,50 +48,48 @@ class Means:
 
     def __init__(self, replicas: int) -> None:
         self._replicas = replicas
-        self._sums: dict[tuple[str, ...], np.ndarray] = {}  # [tags, R], float64
+        self._sums: dict[tuple[str, ...], Tensor] = {}  # [tags, R], float64
         self._counts: dict[tuple[str, ...], np.ndarray] = {}  # [R]
 
     def add(self, metrics: Mapping[str, Tensor]) -> np.ndarray | None:
         """Add one update's metrics; which replicas [R] had one that is not finite, or None."""
         tags = tuple(metrics)
-        values = torch.stack(tuple(metrics.values())).cpu().numpy()  # [tags, R]
+        values = torch.stack(tuple(metrics.values()))  # [tags, R]
         if tags not in self._sums:
-            self._sums[tags] = np.zeros(values.shape)
+            self._sums[tags] = torch.zeros_like(values, dtype=torch.float64)
             self._counts[tags] = np.zeros(self._replicas, np.int64)
-        with np.errstate(invalid="ignore"):
-            total = values.sum(dtype=np.float64)
-        if math.isfinite(total):
+        if math.isfinite(values.sum()):
             self._sums[tags] += values
             self._counts[tags] += 1
             return None
-        finite = np.isfinite(values).all(0)
-        self._sums[tags] += np.where(finite, values, 0.0)
-        self._counts[tags] += finite
-        return ~finite
+        finite = torch.isfinite(values).all(0)
+        self._sums[tags] += torch.where(finite, values, 0.0)
+        self._counts[tags] += finite.cpu().numpy()
+        return ~finite.cpu().numpy()
 
     def take(self, due: np.ndarray) -> dict[str, np.ndarray]:
         """Means [R] by tag, NaN where there is nothing; the sums of `due` [R] begin anew."""
         out: dict[str, np.ndarray] = {}
         for tags, sums in self._sums.items():
             with np.errstate(invalid="ignore", divide="ignore"):
-                means = sums / self._counts[tags]
+                means = sums.cpu().numpy() / self._counts[tags]
             out |= dict(zip(tags, means, strict=True))
-            sums[:, due] = 0.0
+            sums[:, torch.from_numpy(due).to(sums.device)] = 0.0
             self._counts[tags][due] = 0
         return out
 
     def state(self) -> State:
         out: State = {}
         for tags, sums in self._sums.items():
-            out["|".join(tags) + "|sum"] = torch.from_numpy(sums.T.copy())
+            out["|".join(tags) + "|sum"] = sums.T.contiguous()
             out["|".join(tags) + "|count"] = torch.from_numpy(self._counts[tags].copy())
         return out
 
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
+    def load_state(self, state: Mapping[str, Tensor], device: str) -> None:
         for name, value in state.items():
             *tags, kind = name.split("|")
             if kind == "sum":
-                self._sums[tuple(tags)] = value.T.numpy().copy()
+                self._sums[tuple(tags)] = value.T.contiguous().to(device)
             else:
                 self._counts[tuple(tags)] = value.numpy().copy()
 
@@ -306,7 +304,7 @@ class Session:
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
         parts = split(saved.files["tensors"])
         self.algo.load_state(parts.get("algo", {}) | saved.files["replay"])
-        self.means.load_state(parts.get("means", {}))
+        self.means.load_state(parts.get("means", {}), self.config.device)
         self.kept = {name: value.to(self.config.device) for name, value in parts.get("kept", {}).items()}
         self.last = {name: value.numpy() for name, value in parts.get("last", {}).items()}
         session = parts["session"]

@@ -28,7 +28,7 @@ class Clock:
         self.updates = 0
 
     def advance(self, rollout: Rollout | None) -> None:
-        taken = 1 if rollout is None else rollout.valid.cpu().numpy().sum((1, 2))
+        taken = 1 if rollout is None else rollout.valid.sum((1, 2)).cpu().numpy()
         self.step = self.step + taken * self.active
         self.active = self.active & (self.step < self.total_steps)
         self.updates += 1
