@@ -42,9 +42,12 @@ WORKS: dict[str, list[str]] = {
         "model.hidden_size=64", "model.normalize_obs=false",
     ],
 }  # fmt: skip
-STEPS = {"ppo": 60_000, "dqn": 20_000, "lstm_ppo": 20_000}
-WARM = {"ppo": 4_096, "dqn": 4_000, "lstm_ppo": 2_048}
-REPLICAS = {"ppo": (1, 16), "dqn": (1, 16), "lstm_ppo": (1,)}
+# The recipe's own way: as many steps in a minibatch, in chunks that begin with stored memory.
+WORKS["lstm_ppo_chunks"] = [*WORKS["lstm_ppo"], "algo.chunk_length=16"]
+PEER = {"lstm_ppo_chunks": "lstm_ppo"}  # where the peer's work has another name
+STEPS = {"ppo": 60_000, "dqn": 20_000, "lstm_ppo": 20_000, "lstm_ppo_chunks": 20_000}
+WARM = {"ppo": 4_096, "dqn": 4_000, "lstm_ppo": 2_048, "lstm_ppo_chunks": 2_048}
+REPLICAS = {"ppo": (1, 16), "dqn": (1, 16), "lstm_ppo": (1,), "lstm_ppo_chunks": (1, 16)}
 
 
 def measure_rlrun(work: str, replicas: int) -> dict[str, float]:
@@ -122,7 +125,9 @@ def main() -> None:
     peer = peers()
     print("| work | R | rlrun steps/s | peer steps/s | ratio (min .. max) |\n|---|---|---|---|---|")
     for work in args.work or WORKS:
-        contestants = {"peer": [peer, str(HERE / "peer_sb3.py"), work, str(STEPS[work]), str(WARM[work])]}
+        contestants = {
+            "peer": [peer, str(HERE / "peer_sb3.py"), PEER.get(work, work), str(STEPS[work]), str(WARM[work])]
+        }
         contestants |= {
             f"R={r}": [sys.executable, str(HERE / "compare.py"), "--measure", work, str(r)]
             for r in REPLICAS[work]
