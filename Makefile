@@ -20,7 +20,7 @@ check: $(VENV)/.dev
 	$(PYTEST) -m "not slow" -n 2
 
 learn: $(VENV)/.dev
-	$(PYTEST) -m slow
+	$(PYTEST) tests/test_learning.py -n 2 --durations=0
 
 bench: $(VENV)/.run
 	$(BIN)/python benchmarks/compare.py

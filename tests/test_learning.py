@@ -31,7 +31,12 @@ REACHES = {
     "algo=reinforce env=cartpole replicas=5": (400, 300),
     "algo=ppo env=pendulum replicas=3": (-300, -500),
 }
-QUICK = ("algo=bc env=cartpole replicas=5", "algo=value_iteration env=frozen_lake")
+QUICK = (
+    "algo=bc env=cartpole replicas=5",
+    "algo=value_iteration env=frozen_lake",
+    "algo=ppo env=cartpole replicas=10",
+    "algo=lstm_ppo env=cartpole_masked replicas=5",
+)
 QUIET = ["log.tensorboard=false", "log.plot=false"]
 
 
