@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import secrets
 import sys
 import time
@@ -235,6 +236,7 @@ def _finish(
             results = task.evaluation.final(algo, session.clock.step, folder, session.last)
     except Stopped as stop:
         _status(folder, "interrupted", session.step, str(stop))
+        print(f"rlrun: {stop} and saved; rlrun resume {folder} goes on", file=sys.stderr)
         raise
     except Exception as error:
         _status(folder, "failed", session.step, f"{type(error).__name__}: {error}"[:300])
@@ -303,9 +305,11 @@ def _status(folder: Path, status: str, step: int, reason: str = "") -> None:
 
 
 def new_folder(config: RunConfig) -> Path:
-    """outputs/<algo>-<env>/<time>-<4 random characters>, not made yet."""
+    """outputs/<algo>-<env>/<time>-<4 random characters>, not made yet; env=gym goes by its id."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     names = [config.choices.get(g, registry.entry_of(getattr(config, g)).kind) for g in ("algo", "env")]
+    if hasattr(config.env, "id"):
+        names[1] = re.sub(r"[^A-Za-z0-9._-]", "_", config.env.id)
     return Path(config.out) / "-".join(names) / f"{stamp}-{secrets.token_hex(2)}"
 
 
@@ -350,6 +354,10 @@ def _write_run(folder: Path, task: Task, overrides: Sequence[str]) -> None:
     import yaml
 
     config = to_dict(task.config)
+    self_test = getattr(task.env, "self_test", None)  # native envs are exact by construction
+    inexact = self_test() if self_test else None
+    if inexact:
+        print(f"rlrun: a resume of this run would not be exact: {inexact}", file=sys.stderr)
     record = {
         "schema": SCHEMA,
         "config": config,
@@ -358,6 +366,7 @@ def _write_run(folder: Path, task: Task, overrides: Sequence[str]) -> None:
         "obs": _space_dict(task.obs),
         "action": _space_dict(task.action),
         "data_sha256": task.data_sha256,
+        "exact_resume": inexact is None,
         "R": len(task.evaluation.replicas),
         "replicas": [{"replica": r.index, "seed": r.seed, "fold": r.fold} for r in task.evaluation.replicas],
     }
