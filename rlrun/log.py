@@ -112,20 +112,23 @@ class Progress:
         self._begin = self._last = time.monotonic()
         self._origin: int | None = None
         self._bar: Any = None
+        self._shown = 2  # metrics beside the speed
         self._values = ""
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+            console = Console(stderr=True)
+            self._shown = 2 if console.width > 100 else 1
 
             self._bar = Progress(
                 TextColumn("[bold]{task.description}"),
-                BarColumn(),
+                BarColumn(bar_width=16),
                 TextColumn("{task.percentage:3.0f}%"),
-                TimeElapsedColumn(),
                 TextColumn("eta"),
                 TimeRemainingColumn(),
                 TextColumn("{task.fields[values]}"),
-                console=Console(stderr=True),
+                console=console,
                 refresh_per_second=4,
             )
             self._task = self._bar.add_task(title, total=total, values="")
@@ -146,7 +149,7 @@ class Progress:
             if value is not None and np.isfinite(value).any():
                 shown.append(f"{tag} {np.nanmedian(value):.4g}")
         if shown:
-            self._values = "  ".join(shown[:2])
+            self._values = "  ".join(shown[: self._shown])
 
     def update(self, step: int) -> None:
         """Show how far the run is; cheap to call every update."""
@@ -166,6 +169,8 @@ class Progress:
             line = f"{self._title}  {step:,}/{self._total:,} {self._unit}  {speed:,.0f}/s  eta {eta:.0f}s"
             print(f"{line}  {self._values}", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
+    def close(self, step: int) -> None:
+        """Show where the run ended."""
         if self._bar:
+            self._bar.update(self._task, completed=step)
             self._bar.stop()

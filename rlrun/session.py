@@ -152,7 +152,7 @@ class Session:
             self._trained = True
             self.use_kept()
         finally:
-            self.progress.close()
+            self.progress.close(self.step)
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
