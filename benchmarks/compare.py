@@ -33,7 +33,8 @@ WORKS: dict[str, list[str]] = {
     ],
     "dqn": [
         "algo=dqn", "env=cartpole", "num_envs=1", "algo.train_every=4", "algo.batch_size=128",
-        "algo.n_step=1", "algo.double=false", "model.normalize_obs=false", "algo.reward_scale=1",
+        "algo.gamma=0.99", "algo.n_step=1", "algo.double=false", "model.normalize_obs=false",
+        "algo.reward_scale=1",
         "algo.target.tau=1", "algo.target.every=125", "algo.learning_starts=1000",
     ],
     "lstm_ppo": [
