@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from rlrun.config import key
 from rlrun.lazy import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from rlrun.rng import Stream
+
+
+@dataclass
+class EpsilonConfig:
+    kind: str = key("how epsilon falls", choices=("linear", "exponential", "constant"))
+    start: float = key("probability of a random action at step 0", above=0, max=1)
+    end: float = key("probability at the end of the fall and after", min=0, max=1)
+    fraction: float = key("share of the run over which it falls", min=0, max=1)
 
 
 def epsilon_greedy(greedy: Tensor, n: int, epsilon: np.ndarray, rng: Stream) -> Tensor:

@@ -150,6 +150,8 @@ class Session:
             train(self.algo, self.collector, self.clock, self.on_step)
             self.save()
             self._trained = True
+            if self._signal:  # it came during the last save
+                raise Stopped(self._signal)
             self.use_kept()
         finally:
             self.progress.close(self.step)

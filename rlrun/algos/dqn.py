@@ -14,7 +14,7 @@ import numpy as np
 from rlrun.algos._offpolicy import TargetConfig, buffer_problems, cadence, cadence_conflicts
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Discrete, Memory, Mode, Rollout, Spec
-from rlrun.explore import epsilon_greedy
+from rlrun.explore import EpsilonConfig, epsilon_greedy
 from rlrun.lazy import nn, torch
 from rlrun.registry import register
 from rlrun.returns import n_step
@@ -27,14 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rlrun.config import RunConfig
-
-
-@dataclass
-class EpsilonConfig:
-    kind: str = key("how epsilon falls", choices=("linear", "exponential", "constant"))
-    start: float = key("probability of a random action at step 0", above=0, max=1)
-    end: float = key("probability at the end of the fall and after", min=0, max=1)
-    fraction: float = key("share of the run over which it falls", min=0, max=1)
 
 
 @dataclass

@@ -156,9 +156,10 @@ class PPO(Algorithm):
         reward = self.return_scale(rollout) if self.config.normalize_returns else rollout.reward
         with torch.no_grad():
             value, next_value = self.values(rollout)
-        ended = rollout.terminated | rollout.truncated
         config = self.config
-        advantage = gae(reward, value, next_value, rollout.terminated, ended, config.gamma, config.gae_lambda)
+        advantage = gae(
+            reward, value, next_value, rollout.terminated, rollout.ended, config.gamma, config.gae_lambda
+        )
         fields = {
             "obs": rollout.obs,
             "action": rollout.action,

@@ -87,8 +87,7 @@ class Reinforce(Algorithm):
     def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of each replica [R], a mean over its valid steps, and detached metrics."""
         config, valid = self.config, rollout.valid
-        ended = rollout.terminated | rollout.truncated
-        returns = discounted(rollout.reward, ended, config.gamma)  # [R, T, N]
+        returns = discounted(rollout.reward, rollout.ended, config.gamma)  # [R, T, N]
         out, *values = (  # an episode's start clears the memory: it begins as zeros
             net(rollout.obs, net.initial_memory(valid.shape[2]), rollout.first, rollout.action)[0]
             for net in self.networks

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos.dqn import EpsilonConfig
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Discrete, Memory, Mode, Rollout, Spec
+from rlrun.explore import EpsilonConfig
 from rlrun.lazy import torch
 from rlrun.registry import register
 from rlrun.rng import Stream
