@@ -11,16 +11,16 @@ run: $(VENV)/.run
 	$(BIN)/rlrun algo=lstm_dqn env=cartpole
 
 test: $(VENV)/.dev
-	$(PYTEST) -m "not slow" -n 2
+	$(PYTEST) -n 2
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -m "not slow" -n 2
+	$(PYTEST) -n 2
 
 learn: $(VENV)/.dev
-	$(PYTEST) tests/test_learning.py -n 2 --durations=0
+	$(BIN)/python benchmarks/learning.py $(ROWS)
 
 bench: $(VENV)/.run
 	$(BIN)/python benchmarks/compare.py

@@ -173,9 +173,11 @@ class Algorithm(ABC):
     rollout_steps: int = 1  # env steps before each update; 0 = never touches an env
     whole_episodes: bool = False  # a rollout is one episode of each env
     saved: ClassVar[Mapping[str, str]] = {}
+    family: ClassVar[str] = ""  # what `rlrun list` shows it under
+    takes_memory: ClassVar[bool] = False  # works with a model that has memory (an LSTM, a GRU)
     obs_kinds: ClassVar[tuple[str, ...]] = ("box", "discrete")
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
-    needs: ClassVar[tuple[str, ...]] = ()  # capabilities of the task: table, dataset
+    needs: ClassVar[tuple[str, ...]] = ()  # capabilities of the task: table, dynamics, dataset
 
     @abstractmethod
     def act(

@@ -28,6 +28,11 @@ NATIVE = (
     "cartpole_masked",
     "pendulum",
     "pendulum_discrete",
+    "pendulum_masked",
+    "acrobot",
+    "recall",
+    "recall_continuous",
+    "catch",
     "frozen_lake",
     "frozen_lake_8x8",
     "cliff_walking",
@@ -98,6 +103,48 @@ def test_pendulum_with_torques_is_gymnasiums() -> None:
     references = [Wrapped(env) for env in gymnasium_envs("Pendulum-v1", 3)]
     ends = follow(native, references, lambda obs, rng: rng.integers(0, 11, len(obs)), 450)
     assert ends["truncated"] == 6
+
+
+def test_acrobot_is_gymnasiums() -> None:
+    def act(obs: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        swing = np.where(obs[:, 5] > 0, 2, 0)  # with the second link's motion: that swings it up
+        return np.where(rng.random(len(obs)) < 0.1, rng.integers(0, 3, len(obs)), swing)
+
+    native = make("acrobot", 4, "max_steps=90")
+    ends = follow(native, gymnasium_envs("Acrobot-v1", 4, max_episode_steps=90), act, 700)
+    assert ends["terminated"] > 3 and ends["truncated"] > 3
+
+
+@pytest.mark.parametrize("delay", [1, 20])
+def test_recall_by_hand(delay: int) -> None:
+    """The cue is seen once, the question `delay` steps later, and only that action counts."""
+    env = make("recall", 64, f"delay={delay}")
+    obs, _ = env.reset(seed=seeds(64))
+    cue = obs[:, 0].copy()
+    assert set(cue) == {-1.0, 1.0} and (obs[:, 1] == 0).all() and abs(cue.mean()) < 0.4
+    for t in range(1, delay + 1):
+        obs, reward, terminated, truncated, _ = env.step(np.full(64, t % 2))
+        assert (obs == [0.0, t == delay]).all() and not reward.any() and not (terminated | truncated).any()
+    _, reward, terminated, _, _ = env.step(np.ones(64, np.int64))
+    assert terminated.all() and (reward == cue).all()
+    env = make("recall_continuous", 2, f"delay={delay}")
+    cue = env.reset(seed=seeds(2))[0][:, :1]
+    answers = [0.0 * cue] * delay + [0.5 * cue]
+    assert [env.step(answer)[1].tolist() for answer in answers] == [[0.0, 0.0]] * delay + [[0.5, 0.5]]
+
+
+def test_catch_by_hand() -> None:
+    env = make("catch", 32, "rows=4", "columns=3")
+    obs, _ = env.reset(seed=seeds(32))
+    assert obs.shape == (32, 4, 3, 1) and obs.dtype == np.uint8 and (obs[:, 3, :, 0] == [0, 255, 0]).all()
+    ball = obs[:, 0, :, 0].argmax(1)
+    assert set(ball.tolist()) == {0, 1, 2}
+    for row in (1, 2):
+        obs, reward, terminated, _, _ = env.step(np.where(ball == 2, 2, 1))
+        assert (obs[:, row, :, 0].argmax(1) == ball).all() and not reward.any() and not terminated.any()
+    obs, reward, terminated, _, _ = env.step(np.ones(32, np.int64))
+    np.testing.assert_array_equal(reward, np.where(ball == 0, -1.0, 1.0))  # nobody went left
+    assert terminated.all()
 
 
 def gymnasium_envs(name: str, count: int, **kwargs: Any) -> list[gymnasium.Env]:
@@ -324,7 +371,9 @@ def test_seed_none_and_int() -> None:
 # Distributions.
 
 
-@pytest.mark.parametrize(("name", "bounds"), [("cartpole", [0.05] * 4), ("pendulum", [np.pi, 1.0])])
+@pytest.mark.parametrize(
+    ("name", "bounds"), [("cartpole", [0.05] * 4), ("pendulum", [np.pi, 1.0]), ("acrobot", [0.1] * 4)]
+)
 def test_episodes_begin_uniformly(name: str, bounds: list[float]) -> None:
     env = make(name, 4000)
     env.reset(seed=seeds(4000))
@@ -407,15 +456,16 @@ def test_foreign_state_is_refused() -> None:
         make("gym", 2, "id=CartPole-v1").load_state(state)
 
 
-# CartPole's variants.
+# Variants.
 
 
-def test_masked_cartpole_hides_velocities() -> None:
-    full, masked = make("cartpole", 5), make("cartpole_masked", 5)
+@pytest.mark.parametrize(("name", "visible"), [("cartpole", [0, 2]), ("pendulum", [0, 1])])
+def test_masked_variants_hide_velocities(name: str, visible: list[int]) -> None:
+    full, masked = make(name, 5), make(f"{name}_masked", 5)
     assert masked.single_observation_space.shape == (2,)
     seen, hidden = full.reset(seed=seeds(5))[0], masked.reset(seed=seeds(5))[0]
     for action in random_actions(full, 20):
-        np.testing.assert_array_equal(hidden, seen[:, [0, 2]])
+        np.testing.assert_array_equal(hidden, seen[:, visible])
         assert hidden.flags.c_contiguous
         (seen, *one), (hidden, *other) = full.step(action)[:4], masked.step(action)[:4]
         assert_equal_steps(one, other)
@@ -753,7 +803,8 @@ def test_frames_show_the_state(name: str) -> None:
     before = env.render_frame(0)
     assert before.dtype == np.uint8 and before.ndim == 3 and before.shape[2] == 3 and before.std() > 0
     down = 2 if name == "cliff_walking" else 1  # where nothing moves, the picture stays
-    action = np.zeros((2, 1)) if name == "pendulum" else np.full(2, down if "lake" in name else 0)
+    continuous = name in ("pendulum", "recall_continuous")
+    action = np.zeros((2, 1)) if continuous else np.full(2, down if "lake" in name else 0)
     for _ in range(6):
         env.step(action)
     after = env.render_frame(0)

@@ -1,60 +1,34 @@
-"""Every recipe learns its home task: scores of final policies on 100 fresh episodes.
-
-Several replicas train in one program, and it is the median (and the worst) that counts.
-Where memory is claimed, the same task without it must fail: the evidence is two-sided.
-`make learn` runs all of these; those that take seconds are part of the fast suite.
-"""
+"""The rows of benchmarks/learning.py that take seconds; `make learn` measures all of them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
+from learning import ROWS, Row
 
 from rlrun import runner
+from rlrun.catalog import recipes
 from rlrun.compose import compose
 
-slow = pytest.mark.slow
-# overrides: median at least, worst at least
-REACHES = {
-    "algo=bc env=cartpole replicas=5": (450, 400),
-    "algo=bc env=cartpole replicas=5 data.episodes=1": (450, 0),
-    "algo=value_iteration env=frozen_lake": (0.6, 0.6),
-    "algo=lstm_dqn env=cartpole replicas=5": (490, 400),
-    "algo=lstm_dqn env=cartpole_masked replicas=5": (450, 195),
-    "algo=lstm_ppo env=cartpole_masked replicas=5": (480, 400),
-    "algo=ppo env=cartpole replicas=10": (490, 475),
-    "algo=dqn env=cartpole replicas=10": (490, 400),
-    "algo=dqn env=pendulum_discrete replicas=5": (-170, -250),
-    "algo=sac env=pendulum replicas=3": (-170, -250),
-    "algo=reinforce env=cartpole replicas=5": (400, 300),
-    "algo=ppo env=pendulum replicas=3": (-300, -500),
-}
-QUICK = (
-    "algo=bc env=cartpole replicas=5",
-    "algo=value_iteration env=frozen_lake",
-    "algo=ppo env=cartpole replicas=10",
-    "algo=lstm_ppo env=cartpole_masked replicas=5",
-)
-QUIET = ["log.tensorboard=false", "log.plot=false"]
+QUICK = [row for row in ROWS if row.quick]
 
 
-def scores(overrides: str, folder: Path) -> np.ndarray:
-    result = runner.execute(compose([*overrides.split(), *QUIET, f"out={folder}"]), quiet=True)
-    return np.array([row["eval_return"] for row in result.summary["replicas"]])
+@pytest.mark.parametrize("row", QUICK, ids=[row.overrides for row in QUICK])
+def test_reaches(row: Row, tmp_path: Path) -> None:
+    config = compose([*row.command.split(), "log.tensorboard=false", "log.plot=false"])
+    runner.execute(config, folder=tmp_path / "run", quiet=True)
+    assert row.failures(row.scores(tmp_path / "run")) == []
 
 
-@pytest.mark.parametrize(
-    "overrides", [name if name in QUICK else pytest.param(name, marks=slow) for name in REACHES]
-)
-def test_reaches(overrides: str, tmp_path: Path) -> None:
-    median, worst = REACHES[overrides]
-    found = scores(overrides, tmp_path)
-    assert np.median(found) >= median and found.min() >= worst, found
+def test_every_algorithm_has_evidence() -> None:
+    shown = {word.removeprefix("algo=") for row in ROWS for word in row.command.split()}
+    assert [name for name in recipes("algo") if name not in shown] == []
 
 
-@slow
-@pytest.mark.parametrize("algo", ["dqn", "ppo"])
-def test_without_memory_the_masked_task_is_not_learned(algo: str, tmp_path: Path) -> None:
-    assert scores(f"algo={algo} env=cartpole_masked replicas=3", tmp_path).max() <= 60
+def test_a_claim_can_fail() -> None:
+    import numpy as np
+
+    row = Row("algo=dqn", ("median >= 3", "worst >= 2", "best <= 4"))
+    assert row.failures(np.array([2.0, 3.0, 4.0])) == []
+    assert len(row.failures(np.array([1.0, 2.0, 5.0]))) == 3

@@ -1,4 +1,4 @@
-"""CartPole and Pendulum: Gymnasium's physics, batched."""
+"""CartPole, Pendulum and Acrobot: Gymnasium's physics, batched."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def cartpole(config: CartPoleConfig, num_envs: int) -> VectorEnv:
 
 @dataclass
 class PendulumConfig(EnvConfig):
+    velocities: bool = key("observe the angular velocity too; without it the task needs memory")
     n_torques: int | None = key("evenly spaced torques to choose from; null: any torque", min=2)
 
 
@@ -36,4 +37,16 @@ class PendulumConfig(EnvConfig):
 def pendulum(config: PendulumConfig, num_envs: int) -> VectorEnv:
     from rlrun.envs.vector.pendulum import Pendulum
 
-    return Pendulum(num_envs, config.max_steps, n_torques=config.n_torques)
+    return Pendulum(num_envs, config.max_steps, velocities=config.velocities, n_torques=config.n_torques)
+
+
+@dataclass
+class AcrobotConfig(EnvConfig):
+    """Nothing of its own."""
+
+
+@register("env", "acrobot", AcrobotConfig)
+def acrobot(config: AcrobotConfig, num_envs: int) -> VectorEnv:
+    from rlrun.envs.vector.acrobot import Acrobot
+
+    return Acrobot(num_envs, config.max_steps)

@@ -18,12 +18,15 @@ MAX_SPEED, MAX_TORQUE, TAU, GRAVITY = 8.0, 2.0, 0.05, 10.0
 class Pendulum(NativeVectorEnv):
     """A torque [M, 1] in +-2, or one of `n_torques` evenly spaced ones by index [M].
 
-    Observations are float32 [M, 3]: cos and sin of the angle (0 is up), angular velocity.
+    Observations are float32 [M, 3]: cos and sin of the angle (0 is up), angular velocity;
+    or [M, 2], without `velocities`.
     The reward, at most 0, judges the state before the step. It never terminates.
     """
 
-    def __init__(self, num_envs: int, max_steps: int | None, *, n_torques: int | None) -> None:
-        high = np.array([1.0, 1.0, MAX_SPEED], np.float32)
+    def __init__(
+        self, num_envs: int, max_steps: int | None, *, velocities: bool, n_torques: int | None
+    ) -> None:
+        high = np.array([1.0, 1.0, MAX_SPEED] if velocities else [1.0, 1.0], np.float32)
         action = Discrete(n_torques) if n_torques else Box(-MAX_TORQUE, MAX_TORQUE, (1,), np.float32)
         super().__init__(num_envs, Box(-high, high, dtype=np.float32), action, max_steps)
         self.torques = None
@@ -56,10 +59,10 @@ class Pendulum(NativeVectorEnv):
         return -cost, self._never, {}
 
     def _observe(self) -> np.ndarray:
-        obs = np.empty((self.num_envs, 3), np.float32)
+        obs = np.empty(self.observation_space.shape, np.float32)
         obs[:, 0] = np.cos(self._theta)
         obs[:, 1] = np.sin(self._theta)
-        obs[:, 2] = self._speed
+        obs[:, 2:] = self._speed[:, None]  # where there is a column for it
         return obs
 
     def _arrays(self) -> Arrays:
