@@ -57,6 +57,20 @@ def headline(path: Path) -> str:
     return ""
 
 
+def entry(group: str, recipe: str) -> Entry | None:
+    """What a recipe builds, told from its text: the schema that it or its parent begins with.
+
+    None where the text does not say; the schema's module is imported.
+    """
+    text = recipes(group)[recipe].read_text(encoding="utf-8", errors="replace")
+    schema = re.search(rf"^ *- +/schema/{group}/([\w.-]+)@", text, re.MULTILINE)
+    if schema:
+        return load(group, schema[1])
+    parent = re.search(r"^ *- +([\w.-]+)$", text, re.MULTILINE)
+    known_parent = parent and parent[1] != recipe and parent[1] in recipes(group)
+    return entry(group, parent[1]) if parent and known_parent else None
+
+
 def kinds(group: str) -> list[str]:
     """Every registered kind of a group, imported or not."""
     registered = [entry.kind for entry in registry.entries(group)]

@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -274,9 +274,29 @@ def _list(arguments: list[str], as_json: bool) -> int:
     for g, recipes in found.items():
         if recipes:
             print(g)
-            print(_columns([(printable(name), printable(line)) for name, line in recipes.items()]))
+            lines = {printable(name): printable(line) for name, line in recipes.items()}
+            print(_algorithms(lines) if g == "algo" else _columns(list(lines.items())))
     print("rlrun describe NAME shows the keys of one; rlrun algo=NAME env=NAME trains", file=sys.stderr)
     return 0
+
+
+def _algorithms(lines: Mapping[str, str]) -> str:
+    """The algorithms by family: name, the actions they take, whether memory helps, what they are."""
+    from rlrun import catalog
+    from rlrun.core import FAMILIES
+
+    short = {"discrete": "discrete", "multi_discrete": "multi", "box": "box"}
+    families: dict[str, list[tuple[str, ...]]] = {family: [] for family in (*FAMILIES, "other")}
+    for name, line in lines.items():
+        entry = catalog.entry("algo", name)
+        build = entry.build if entry else None
+        actions = [word for kind, word in short.items() if kind in getattr(build, "action_kinds", ())]
+        memory = "memory" if getattr(build, "takes_memory", False) else "-"
+        row = (f"  {name}", ", ".join(actions), memory, line)
+        families[build.family if build and build.family in families else "other"].append(row)
+    head = ("", "actions", "models", "")
+    groups = [[(family, "", "", ""), *rows] for family, rows in families.items() if rows]
+    return _columns([head, *(row for group in groups for row in group)])
 
 
 def _describe(arguments: list[str], as_json: bool) -> int:

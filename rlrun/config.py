@@ -121,6 +121,11 @@ class RunConfig(MainKeys):
 
     choices: dict[str, str] = key("the YAML chosen in each group")
 
+    @property
+    def recurrent(self) -> bool:
+        """Whether the chosen model has memory."""
+        return bool(getattr(self.model, "recurrent", False))
+
 
 def violations(config: Any, path: str = "") -> list[str]:
     """Every value out of its bounds, as 'path: problem'; also a config's own `problems()`."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
@@ -81,6 +81,18 @@ class TransitionTable:
     reward: np.ndarray  # [S, A], expected
     terminal: np.ndarray  # [S], bool: no value beyond
     shape: tuple[int, int] | None = None  # rows and columns of a grid world, to draw it
+    reachable: np.ndarray | None = None  # [S], bool: where an episode can come to
+
+
+class Dynamics(Protocol):
+    """A task's own laws as a function of what is observed, for planning in imagination.
+
+    A pure function of its arguments, row by row, on torch tensors with any leading axes:
+    it knows neither an episode's hidden state nor its clock (time limits are no part of it).
+    """
+
+    def __call__(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """obs [R, ..., *shape], action [R, ...] or [R, ..., A] -> next_obs, reward and terminated [R, ...]."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,8 @@ class Spec:
     device: str = "cpu"
     dtype: str = "float32"
     table: TransitionTable | None = None
-    dataset: Dataset | None = None
+    dynamics: Dynamics | None = None
+    dataset: Dataset | None = None  # None also where a trained policy only acts
 
     @property
     def replicas(self) -> int:
@@ -161,23 +174,79 @@ class Rollout:
         return replace(self, **{name: getattr(self, name)[:, cut] for name in fields}, extras=extras)
 
 
-class Algorithm(ABC):
-    """Acts and learns, for R replicas at once.
+FAMILIES = (
+    "bandit",
+    "dynamic programming",
+    "temporal difference",
+    "value-based",
+    "policy gradient",
+    "off-policy actor-critic",
+    "imitation",
+    "offline",
+    "planning",
+)
+
+
+class Stateful:
+    """Something whose state is that of its parts.
 
     `saved` maps the attributes that make up a checkpoint to a role: weights, normalizer,
-    optimizer, replay or random. A part is a tensor [R, ...], a network, or any object
-    with `state()` and `load_state()`. What is not named there must be a pure function of
-    the config and `step`.
+    optimizer, replay or random; or own, where a part is `Stateful` too and its parts keep
+    their roles. A part is a tensor [R, ...], a network, or any object with `state()` and
+    `load_state()`. What is not named there must be a pure function of the config and `step`.
     """
+
+    saved: ClassVar[Mapping[str, str]] = {}
+
+    def state(self, roles: Iterable[str] | None = None) -> State:
+        """Every saved leaf [R, ...] by name, of the given roles (all by default); not copies."""
+        out: State = {}
+        for name, role in self.saved.items():
+            part = getattr(self, name)
+            if role == "own":
+                out.update({f"{name}.{key}": leaf for key, leaf in part.state(roles).items()})
+            elif roles is None or role in roles:
+                out.update(_part_state(name, part))
+        return out
+
+    def load_state(self, state: Mapping[str, Tensor], roles: Iterable[str] | None = None) -> None:
+        """Copy `state` in; names and shapes must be exactly those of `state(roles)`.
+
+        Raises:
+            ValueError: a leaf is missing, unknown, or of another shape.
+        """
+        for name, role in self.saved.items():
+            part = getattr(self, name)
+            leaves = {
+                key[len(name) + 1 :]: value
+                for key, value in state.items()
+                if key == name or key.startswith(name + ".")
+            }
+            if role == "own":
+                part.load_state(leaves, roles)
+            elif roles is None or role in roles:
+                if hasattr(part, "load_state"):
+                    part.load_state(leaves)
+                else:
+                    copy_leaves(_leaves(part), leaves, name)
+
+
+class Algorithm(Stateful, ABC):
+    """Acts and learns, for R replicas at once; `saved` says what makes up a checkpoint."""
 
     rollout_steps: int = 1  # env steps before each update; 0 = never touches an env
     whole_episodes: bool = False  # a rollout is one episode of each env
-    saved: ClassVar[Mapping[str, str]] = {}
-    family: ClassVar[str] = ""  # what `rlrun list` shows it under
+    family: ClassVar[str] = "other"  # one of FAMILIES: what `rlrun list` shows it under
     takes_memory: ClassVar[bool] = False  # works with a model that has memory (an LSTM, a GRU)
     obs_kinds: ClassVar[tuple[str, ...]] = ("box", "discrete")
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
     needs: ClassVar[tuple[str, ...]] = ()  # capabilities of the task: table, dynamics, dataset
+    takes: ClassVar[tuple[str, ...]] = ()  # capabilities that it makes use of where they are
+
+    @classmethod
+    def needs_of(cls, config: Any) -> tuple[str, ...]:
+        """The capabilities that this config asks of the task, where they depend on it."""
+        return cls.needs
 
     @abstractmethod
     def act(
@@ -203,33 +272,6 @@ class Algorithm(ABC):
     def converged(self) -> np.ndarray | None:
         """Replicas [R] that have nothing left to learn, or None."""
         return None
-
-    def state(self, roles: Iterable[str] | None = None) -> State:
-        """Every saved leaf [R, ...] by name, of the given roles (all by default); not copies."""
-        out: State = {}
-        for name, role in self.saved.items():
-            if roles is None or role in roles:
-                out.update(_part_state(name, getattr(self, name)))
-        return out
-
-    def load_state(self, state: Mapping[str, Tensor], roles: Iterable[str] | None = None) -> None:
-        """Copy `state` in; names and shapes must be exactly those of `state(roles)`.
-
-        Raises:
-            ValueError: a leaf is missing, unknown, or of another shape.
-        """
-        for name, role in self.saved.items():
-            if roles is None or role in roles:
-                part = getattr(self, name)
-                leaves = {
-                    key[len(name) + 1 :]: value
-                    for key, value in state.items()
-                    if key == name or key.startswith(name + ".")
-                }
-                if hasattr(part, "load_state"):
-                    part.load_state(leaves)
-                else:
-                    copy_leaves(_leaves(part), leaves, name)
 
 
 def _leaves(part: Any) -> State:

@@ -63,7 +63,13 @@ class Task:
             ConfigError: the parts of the config do not fit each other.
         """
         algo = registry.entry_of(config.algo).build
+        needs = algo.needs_of(config.algo)
         label = config.choices.get("algo", registry.entry_of(config.algo).kind)
+        if config.recurrent and not algo.takes_memory:
+            raise ConfigError(
+                f"algo={label} has no use for memory, which model={config.choices.get('model')} has",
+                "use model=mlp, or an algorithm that `rlrun list algo` shows with memory",
+            )
         evaluation = registry.entry_of(config.eval).build(config.eval, config)
         env = envs.make(config.env, len(evaluation.replicas) * config.num_envs)
         obs, action = envs.spaces(env)
@@ -78,20 +84,25 @@ class Task:
                     f"it takes {' or '.join(kinds)} {what}; {_fitting(what, space.kind)}"
                 )
         dataset = registry.entry_of(config.data).build(config.data) if config.data is not None else None
-        if "dataset" in algo.needs and dataset is None:
+        if "dataset" in needs and dataset is None:
             raise ConfigError(
                 f"algo={label} learns from logged steps, and data={config.choices.get('data')} has none\n"
                 "choose a data set: data=NAME (rlrun list data), or data=file data.path=FOLDER"
             )
-        if "dataset" in algo.needs and dataset is not None:
+        if "dataset" in needs and dataset is not None:
             names = config.choices.get("data", "?"), config.choices.get("env", "?")
             datasets.check(dataset, obs, action, *names)
-        if "table" in algo.needs and getattr(env, "table", None) is None:
+        if "table" in needs and getattr(env, "table", None) is None:
             raise ConfigError(
                 f"algo={label} needs a known transition table, which env={config.choices.get('env')} lacks\n"
                 "choose env=frozen_lake or env=cliff_walking"
             )
-        return cls(config, evaluation, env, obs, action, dataset if "dataset" in algo.needs else None)
+        if "dynamics" in needs and getattr(env, "dynamics", None) is None:
+            raise ConfigError(
+                f"algo={label} plans by known dynamics, which env={config.choices.get('env')} does not offer\n"
+                "choose env=pendulum or env=cartpole, or let it learn them: algo.dynamics=learned"
+            )
+        return cls(config, evaluation, env, obs, action, dataset if "dataset" in needs else None)
 
     @property
     def data_sha256(self) -> str | None:
@@ -108,6 +119,7 @@ class Task:
             self.config.device,
             self.config.dtype,
             getattr(self.env, "table", None),
+            envs.dynamics(self.config.env, self.env),
             self.dataset,
         )
 
@@ -459,11 +471,13 @@ def load(run_folder: str | Path, replica: int = 0) -> Policy:
 
 
 def _with_capabilities(spec: Spec, config: RunConfig) -> Spec:
-    """Algorithms that are built from a table or a data set get them again."""
-    algo = registry.entry_of(config.algo).build
-    if "table" in algo.needs:
+    """Algorithms that are built from a table, dynamics or a data set get them again."""
+    needs = registry.entry_of(config.algo).build.needs_of(config.algo)
+    if "table" in needs:
         spec = replace(spec, table=getattr(envs.make(config.env, 1), "table", None))
-    if "dataset" in algo.needs:
+    if "dynamics" in needs:
+        spec = replace(spec, dynamics=envs.dynamics(config.env, envs.make(config.env, 1)))
+    if "dataset" in needs:
         spec = replace(spec, dataset=registry.entry_of(config.data).build(config.data))
     return spec
 
@@ -477,16 +491,28 @@ def restore(folder: Path) -> tuple[Task, Algorithm]:
     return task, algo
 
 
+def training_envs(folder: Path, replica: int | None = None) -> Collector:
+    """The training environments as a run left them: those of all replicas, or of one alone."""
+    from rlrun.session import split
+
+    record = read_run(folder)
+    config = from_dict(record["config"])
+    state = split(checkpoint.load(folder / "ckpt", only="tensors")[0].files["tensors"])["collector"]
+    if replica is not None:
+        seed = int(record["replicas"][replica]["seed"])
+        config, state = replace(config, seed=seed, replicas=1, device="cpu"), select(state, replica)
+    collector = Task.of(config).collector()
+    collector.load_state(state)
+    return collector
+
+
 def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None) -> dict[str, Any]:
     """Judge a trained run again: on the final evaluation's seeds, or on those of `seed`."""
     task, algo = restore(folder)
     evaluation = task.evaluation
     step = np.full(len(evaluation.replicas), task.config.total_steps)
-    if hasattr(evaluation, "results"):
-        purpose = "test" if seed is None else f"evaluate-{seed}"
-        results = evaluation.results(algo, episodes or task.config.eval.episodes, purpose, step)
-    else:
-        results = evaluation.final(algo, step, None, {})
+    purpose = "test" if seed is None else f"evaluate-{seed}"
+    results = evaluation.again(algo, step, episodes, purpose, lambda: training_envs(folder))
     rows = [
         {"replica": r.index, "seed": r.seed, "fold": r.fold} | result
         for r, result in zip(evaluation.replicas, results, strict=True)

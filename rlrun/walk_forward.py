@@ -169,7 +169,7 @@ def _warmup(config: WalkForwardConfig, run: RunConfig, lookback: int) -> int:
     """Rows that refresh memory before a window; none for a model without memory."""
     if config.warmup != "auto":
         return int(config.warmup)
-    if not hasattr(run.model, "hidden_size"):
+    if not run.recurrent:
         return 0
     trained = getattr(run.algo, "burn_in", 0) + getattr(run.algo, "sequence_length", 0)
     return max(lookback, trained)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import numpy as np
 import torch
 
 from rlrun import checkpoint, envs
-from rlrun.catalog import load, recipes
+from rlrun.catalog import entry, recipes
 from rlrun.collector import Collector
 from rlrun.compose import compose
 from rlrun.config import ConfigError, RunConfig
@@ -101,14 +100,10 @@ def episodes(**changes: Any) -> Any:
 
 
 def builder(algo: str) -> Any:
-    """The class that a recipe builds, read from its text: importing is all that is needed."""
-    text = recipes("algo")[algo].read_text()
-    schema = re.search(r"/schema/algo/([\w-]+)@", text)
-    if schema:
-        return load("algo", schema[1]).build
-    parent = re.search(r"^ +- ([\w-]+)$", text, re.MULTILINE)
-    assert parent is not None, algo
-    return builder(parent[1])
+    """The class that a recipe builds."""
+    found = entry("algo", algo)
+    assert found is not None, algo
+    return found.build
 
 
 ACTING = [algo for algo in ALGORITHMS if builder(algo).rollout_steps]

@@ -36,6 +36,10 @@ NATIVE = (
     "frozen_lake",
     "frozen_lake_8x8",
     "cliff_walking",
+    "windy_gridworld",
+    "dyna_maze",
+    "shortcut_maze",
+    "taxi",
     "bandit",
 )
 
@@ -192,6 +196,7 @@ TABLES = [
     ("frozen_lake", ["map=SHFS/FFFG"], "FrozenLake-v1", {"desc": ["SHFS", "FFFG"]}),
     ("cliff_walking", [], "CliffWalking-v1", {}),
     ("cliff_walking", ["slippery=true"], "CliffWalkingSlippery-v1", {}),
+    ("taxi", [], "Taxi-v4", {}),
 ]
 
 
@@ -215,7 +220,7 @@ def test_table_is_gymnasiums(name: str, overrides: list[str], reference: str, kw
     np.testing.assert_allclose(table.probability.sum(-1), 1.0, atol=1e-12)
     ends = np.flatnonzero(terminal)  # absorbing, for nothing
     assert (table.probability[ends, :, ends] == 1).all() and (table.reward[ends] == 0).all()
-    assert table.shape[0] * table.shape[1] == states
+    assert table.shape is None or table.shape[0] * table.shape[1] == states
     starts = np.zeros(states)
     starts[env.outcomes.starts] = 1 / len(env.outcomes.starts)
     np.testing.assert_array_equal(starts, expected.initial_state_distrib)  # type: ignore[attr-defined]
@@ -265,6 +270,101 @@ def test_starts_are_equally_likely() -> None:
     counts = np.bincount(env.reset(seed=seeds(4000))[0], minlength=8)
     assert counts[[2, 4, 5, 6, 7]].sum() == 0
     assert (np.abs(counts[[0, 1, 3]] / 4000 - 1 / 3) < 0.04).all()
+
+
+def test_taxi_steps_are_gymnasiums() -> None:
+    native = make("taxi", 3)
+    references = gymnasium_envs("Taxi-v4", 3)
+    rng, mask, ends = np.random.default_rng(0), np.ones(3, bool), 0
+    optimal = gymnasium.make("Taxi-v4").unwrapped.P  # type: ignore[attr-defined]
+    for episode in range(450):
+        if mask.any():
+            obs, _ = native.reset(seed=seeds(3, 3 * episode), options={"reset_mask": mask})
+            for i in np.flatnonzero(mask):
+                references[i].reset(seed=0)
+                references[i].unwrapped.s = int(obs[i])  # type: ignore[attr-defined]
+        actions = rng.integers(6, size=3)
+        for i in range(3):  # take what pays, or nobody would ever arrive
+            actions[i] = max(range(6), key=lambda a: (optimal[int(obs[i])][a][0][2] > 0, a == actions[i]))
+        obs, reward, terminated, truncated, _ = native.step(actions)
+        for i, reference in enumerate(references):
+            expected = reference.step(actions[i])
+            assert (obs[i], reward[i], terminated[i], truncated[i]) == expected[:4]
+        mask = terminated | truncated
+        ends += int(mask.sum())
+    assert ends > 5
+
+
+def test_the_taxi_has_404_reachable_states() -> None:
+    table = make("taxi", 1).table
+    assert table.reachable.sum() == 404 and (table.terminal & table.reachable).sum() == 4
+
+
+def test_a_cliff_walk_may_begin_anywhere_in_the_first_column() -> None:
+    env = make("cliff_walking", 4000, "start=first_column")
+    counts = np.bincount(env.reset(seed=seeds(4000))[0], minlength=48)
+    assert counts.sum() == counts[[0, 12, 24, 36]].sum()
+    assert (np.abs(counts[[0, 12, 24, 36]] / 4000 - 1 / 4) < 0.04).all()
+    env.load_state(env.state() | {"state": np.full(4000, 36)})
+    assert (env.step(np.ones(4000, np.int64))[0] == 36).all()  # a fall leads to the corner
+
+
+def test_a_map_may_be_a_list_of_rows() -> None:
+    one, other = (make("frozen_lake", 1, f"map={rows}").table for rows in ("[SFF,FHF,FFG]", "SFF/FHF/FFG"))
+    np.testing.assert_array_equal(one.probability, other.probability)
+    assert one.shape == (3, 3) and one.terminal.nonzero()[0].tolist() == [4, 8]
+
+
+def walk(env: Any, moves: str) -> list[tuple[int, float, bool]]:
+    """Where some moves (of u, r, d, l) lead the only sub-env, what they pay, and whether they end it."""
+    steps = [env.step(np.array(["urdl".index(move)])) for move in moves]
+    return [(int(obs[0]), float(reward[0]), bool(end[0])) for obs, reward, end, _, _ in steps]
+
+
+def test_the_dyna_maze_has_walls_and_one_reward() -> None:
+    env = make("dyna_maze", 1)
+    assert env.reset(seed=seeds(1))[0][0] == 18  # row 2 of 9 columns
+    assert walk(env, "lrru") == [(18, 0, False), (19, 0, False), (19, 0, False), (10, 0, False)]
+    env.reset(seed=seeds(1))
+    way = walk(env, "ddd" + "r" * 8 + "uuuuu")
+    assert way[-1] == (8, 1.0, True) and all((r, end) == (0.0, False) for _, r, end in way[:-1])
+    walls = ~env.table.reachable
+    assert walls.nonzero()[0].tolist() == [7, 11, 16, 20, 25, 29, 41]
+
+
+def test_walls_change_while_an_episode_lasts_and_its_goal_leads_back() -> None:
+    env = make("shortcut_maze", 1, "change_after=20", "max_steps=60")
+    start = 48
+    assert env.table is None
+    assert env.reset(seed=seeds(1))[0][0] == start
+    right = "rrrrruuu"  # blocked before the 21st step
+    assert walk(env, right)[-1] == (44, 0.0, False)
+    left = walk(env, "d" + "l" * 8 + "uu")[-1]
+    assert left == (27, 0.0, False)  # step 19: through the way on the left
+    env.reset(seed=seeds(1))
+    walk(env, "l" * 20)
+    opened = walk(env, "r" * 8 + "uuuuu")
+    assert opened[-1] == (start, 1.0, False)
+    env.reset(seed=seeds(1))
+    assert walk(env, right)[-1] == (44, 0.0, False)  # another episode, the old walls
+
+
+def test_nobody_is_caught_where_a_wall_comes_up() -> None:
+    env = make("blocking_maze", 1, "change_after=8")
+    env.reset(seed=seeds(1))
+    assert walk(env, "rrrrruul")[-2][0] == 35  # in the gap, which closes after the next step
+    env.load_state(env.state() | {"state": np.array([35])})
+    assert walk(env, "u")[0][0] == 26
+
+
+def test_the_wind_blows_upwards() -> None:
+    env = make("windy_gridworld", 1)
+    assert env.reset(seed=seeds(1))[0][0] == 30
+    rows = [obs // 10 for obs, _, _ in walk(env, "rrrrrrrrr")]
+    assert rows == [3, 3, 3, 2, 1, 0, 0, 0, 0]  # wind of the column that one leaves
+    env.reset(seed=seeds(1))
+    way = walk(env, "r" * 9 + "dddd" + "ll")  # the known shortest way
+    assert way[-1] == (37, -1.0, True) and len(way) == 15
 
 
 # Episodes are pure functions of seed and actions.
@@ -518,11 +618,10 @@ def test_every_declared_shaping_exists() -> None:
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Taxi-v4", "FrozenLake-v1", "Blackjack-v1"])
 def test_gym_adapter_is_gymnasium(env_id: str) -> None:
-    flatten = ["wrappers=[FlattenObservation]"] if env_id == "Blackjack-v1" else []
-    env = make("gym", 3, f"id={env_id}", "max_steps=30", *flatten)
+    env = make("gym", 3, f"id={env_id}", "max_steps=30")
     assert env.metadata["autoreset_mode"] is gymnasium.vector.AutoresetMode.DISABLED
     references = gymnasium_envs(env_id, 3, max_episode_steps=30)
-    if flatten:
+    if env_id == "Blackjack-v1":  # a Tuple of integers
         references = [gymnasium.wrappers.FlattenObservation(each) for each in references]
     seed = seeds(3)
     obs, _ = env.reset(seed=seed)
@@ -631,7 +730,17 @@ class Forgetful(gymnasium.Env):
 
 
 class Nested(Forgetful):
-    observation_space = gymnasium.spaces.Dict({"a": gymnasium.spaces.Discrete(2)})  # type: ignore[assignment]
+    observation_space = gymnasium.spaces.Dict(  # type: ignore[assignment]
+        a=gymnasium.spaces.Discrete(2),
+        b=gymnasium.spaces.Tuple([gymnasium.spaces.Box(0, 9, (2,)), gymnasium.spaces.Discrete(3)]),
+    )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> Any:
+        return {"a": 1, "b": (np.array([5.0, 6.0], np.float32), 2)}, {}
+
+
+class Wordy(Forgetful):
+    observation_space = gymnasium.spaces.Text(3)  # type: ignore[assignment]
 
 
 class Broken(Forgetful):
@@ -641,10 +750,10 @@ class Broken(Forgetful):
 
 @pytest.fixture
 def ids() -> Any:
-    for cls in (Forgetful, Nested, Broken):
+    for cls in (Forgetful, Nested, Wordy, Broken):
         gymnasium.register(f"test/{cls.__name__}-v0", cls)  # type: ignore[arg-type]
     yield
-    for cls in (Forgetful, Nested, Broken):
+    for cls in (Forgetful, Nested, Wordy, Broken):
         del gymnasium.registry[f"test/{cls.__name__}-v0"]
 
 
@@ -700,12 +809,24 @@ REFUSED = [
     ("cartpole", ["max_steps=0"], "max_steps is 0"),
     ("pendulum", ["n_torques=1"], "n_torques is 1"),
     ("frozen_lake", ["map=SFX/FFG"], "'X' is no tile"),
+    ("frozen_lake", ["map=[SFX,FFG]"], "'X' is no tile"),
+    ("frozen_lake", ["map=[[S,G]]"], "its rows are no texts"),
+    ("frozen_lake", ["map=4"], "its rows are no texts"),
     ("frozen_lake", ["map=SFF/FG"], "rows differ in length"),
     ("frozen_lake", ["map=FFF/FFG"], "it has no S"),
     ("frozen_lake", ["map=SFF/FFF"], "it has no G"),
     ("frozen_lake", ["map=5x5"], "it must be 4x4, 8x8"),
     ("frozen_lake", ["success_rate=1.5"], "at most 1"),
     ("cliff_walking", ["fall=die"], "one of restart, terminate"),
+    ("cliff_walking", ["start=top"], "one of corner, first_column"),
+    ("dyna_maze", ["map=[S.,.g]"], "'g' is no tile"),
+    ("dyna_maze", ["map=[SG,.]"], "rows differ in length"),
+    ("dyna_maze", ["map=[S.,..]"], "it has no G"),
+    ("dyna_maze", ["change_after=9"], "later and change_after go together"),
+    ("dyna_maze", ["map=[SS,.G]", "continuing=true"], "a continuing maze has one S"),
+    ("shortcut_maze", ["later=[S..,..G]"], "the size of map"),
+    ("shortcut_maze", ["change_after=null"], "later and change_after go together"),
+    ("windy_gridworld", ["wind=[0,0,1]"], "fewer than 8 columns"),
     ("bandit", ["arms=0"], "arms is 0"),
 ]
 
@@ -727,8 +848,15 @@ def test_envs_that_cannot_be_made_are_refused(ids: None) -> None:
     config = config_of("gym", "id=no_such_module_here:X-v0", "allow_import=true")
     with pytest.raises(ValueError, match=r"cannot be made.*no_such_module_here"):
         envs.make(config, 1)
-    with pytest.raises(ValueError, match="FlattenObservation"):
-        envs.make(config_of("gym", "id=test/Nested-v0"), 1)
+    with pytest.raises(ValueError, match=r"Text.* is not made of arrays or integers"):
+        envs.make(config_of("gym", "id=test/Wordy-v0"), 1)
+
+
+def test_dict_and_tuple_observations_are_flattened(ids: None) -> None:
+    env = make("gym", 2, "id=test/Nested-v0")
+    obs, _ = env.reset(seed=seeds(2))
+    assert obs.tolist() == [[0.0, 1.0, 5.0, 6.0, 0.0, 0.0, 1.0]] * 2  # a: one of 2; b: two numbers, one of 3
+    assert envs.spaces(env)[0].shape == (7,)
 
 
 def test_import_is_allowed_only_by_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -770,7 +898,7 @@ def test_spaces_are_converted() -> None:
         core.MultiDiscrete((2, 5)),
     )
     assert convert(gym.MultiBinary(3), gym.Discrete(2))[0] == core.MultiDiscrete((2, 2, 2))
-    with pytest.raises(ValueError, match=r"observation space is Dict.*FlattenObservation"):
+    with pytest.raises(ValueError, match=r"observation space is Dict"):
         convert(gym.Dict({"a": box}), gym.Discrete(2))
     with pytest.raises(ValueError, match="action space is Tuple"):
         convert(box, gym.Tuple([gym.Discrete(2)]))
@@ -803,7 +931,7 @@ def test_frames_show_the_state(name: str) -> None:
     before = env.render_frame(0)
     assert before.dtype == np.uint8 and before.ndim == 3 and before.shape[2] == 3 and before.std() > 0
     down = 2 if name == "cliff_walking" else 1  # where nothing moves, the picture stays
-    continuous = name in ("pendulum", "recall_continuous")
+    continuous = isinstance(env.single_action_space, gymnasium.spaces.Box)
     action = np.zeros((2, 1)) if continuous else np.full(2, down if "lake" in name else 0)
     for _ in range(6):
         env.step(action)

@@ -6,8 +6,9 @@ torch.nn.Module: see `rlrun.nn.network`.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from rlrun.config import key
 from rlrun.lazy import nn
@@ -37,8 +38,38 @@ class MLPConfig:
 
 
 @dataclass
+class ConvConfig:
+    """Convolutions over a picture, without padding: one number a layer in each list."""
+
+    channels: list[int] = key("features of each convolution")
+    kernels: list[int] = key("width of its square patches, in pixels")
+    strides: list[int] = key("pixels from one patch to the next")
+
+    def problems(self) -> list[str]:
+        lists = {name: getattr(self, name) for name in ("channels", "kernels", "strides")}
+        found = [problem for name, sizes in lists.items() for problem in _widths(name, sizes)]
+        if len({len(sizes) for sizes in lists.values()}) > 1 or not self.channels:
+            lengths = ", ".join(f"{len(sizes)} {name}" for name, sizes in lists.items())
+            found.append(f"channels has one number a layer, as have kernels and strides: not {lengths}")
+        return found
+
+    def convolutions(self) -> Any:
+        return [nn.Kernel(*layer) for layer in zip(self.channels, self.kernels, self.strides, strict=True)]
+
+
+@dataclass
+class CNNConfig(MLPConfig, ConvConfig):
+    """Convolutions over a picture, and an MLP."""
+
+    def problems(self) -> list[str]:
+        return ConvConfig.problems(self) + MLPConfig.problems(self)
+
+
+@dataclass
 class RecurrentConfig:
     """An MLP encoder, a memory, and an MLP head."""
+
+    recurrent: ClassVar[bool] = True
 
     encoder: list[int] = key("widths of the layers before the memory; empty: none")
     hidden_size: int = key("width of the memory", min=1)
@@ -67,6 +98,14 @@ class GRUConfig(RecurrentConfig):
 
 
 @dataclass
+class CNNLSTMConfig(RecurrentConfig, ConvConfig):
+    """Convolutions over a picture before the hand-written LSTM."""
+
+    def problems(self) -> list[str]:
+        return ConvConfig.problems(self) + RecurrentConfig.problems(self)
+
+
+@dataclass
 class NNLSTMConfig(RecurrentConfig):
     """torch.nn.LSTM, a slow reference for `lstm`."""
 
@@ -74,6 +113,16 @@ class NNLSTMConfig(RecurrentConfig):
 @register("model", "mlp", MLPConfig)
 def mlp(config: MLPConfig, in_features: int) -> Any:
     return nn.Plan(encoder=(), head=config.hidden, activation=config.activation, init=config.init)
+
+
+@register("model", "cnn", CNNConfig)
+def cnn(config: CNNConfig, in_features: int) -> Any:
+    return dataclasses.replace(mlp(config, in_features), convolutions=config.convolutions())
+
+
+@register("model", "cnn_lstm", CNNLSTMConfig)
+def cnn_lstm(config: CNNLSTMConfig, in_features: int) -> Any:
+    return dataclasses.replace(_recurrent(config, nn.LSTM), convolutions=config.convolutions())
 
 
 @register("model", "lstm", LSTMConfig)

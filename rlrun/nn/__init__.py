@@ -7,10 +7,11 @@ any slice of the state is a lone run. Modules with configs reach this package la
 
 from __future__ import annotations
 
+from rlrun.nn.conv import Conv, Kernel
 from rlrun.nn.gru import GRU
 from rlrun.nn.linear import MLP, Init, Linear
 from rlrun.nn.lstm import LSTM
-from rlrun.nn.network import Head, Network, Plan, build_network
+from rlrun.nn.network import Encoding, Head, Network, Plan, build_network
 from rlrun.nn.norm import RunningNorm
 from rlrun.nn.optim import Adam, flatten
 from rlrun.nn.reference import NNLSTM, Copies
@@ -21,9 +22,12 @@ __all__ = [
     "MLP",
     "NNLSTM",
     "Adam",
+    "Conv",
     "Copies",
+    "Encoding",
     "Head",
     "Init",
+    "Kernel",
     "Linear",
     "Network",
     "Plan",

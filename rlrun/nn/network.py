@@ -1,6 +1,6 @@
 """A whole network: observations in, the columns of its heads out, with memory or without.
 
-    obs -> flat features -> normaliser -> encoder -> memory core -> head MLP -> output layer
+    obs -> flat features -> normaliser -> convolutions, encoder -> memory core -> head MLP -> output
            + extra inputs, previous action
 
 What a model kind is made of is said by its builder, registered as any other:
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from rlrun import registry
 from rlrun.core import Box, Discrete, Memory, MultiDiscrete, Space, Spec
+from rlrun.nn.conv import Conv, Kernel
 from rlrun.nn.linear import MLP, Init
 from rlrun.nn.norm import RunningNorm
 from rlrun.nn.reference import Copies
@@ -60,6 +61,7 @@ class Plan:
     activation: str
     init: str
     core: Callable[[int, Init], Core] | None = None
+    convolutions: Sequence[Kernel] = ()
 
 
 def build_network(
@@ -94,9 +96,15 @@ def build_network(
     core: Core | None = None
     if isinstance(plan, Plan):
         weights = Init(init, plan.init, dtype, spec.device)
+        layers: list[Any] = []
+        if plan.convolutions:
+            layers.append(Conv(obs_space.shape, width, plan.convolutions, plan.activation, weights))
+            width = layers[-1].out_features
         if plan.encoder:
-            body = MLP(width, plan.encoder, plan.activation, weights)
-            width = body.out_features
+            layers.append(MLP(width, plan.encoder, plan.activation, weights))
+            width = layers[-1].out_features
+        if layers:
+            body = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
         if plan.core is not None:
             core = plan.core(width, weights)
             width = core.out_features
@@ -169,8 +177,8 @@ class Network(nn.Module):
         self._body = body.forward if body is not None else None
         self._core = (core,)  # in a tuple, or it would be registered a second time
         self._head = head.forward
-        self._obs = _Encoding(obs_space, self._dtype, self._device)
-        self._previous = _Encoding(previous, self._dtype, self._device) if previous is not None else None
+        self._obs = Encoding(obs_space, self._dtype, self._device)
+        self._previous = Encoding(previous, self._dtype, self._device) if previous is not None else None
         self._centre = self._centring(self.out_features) if dueling else None
 
     def _centring(self, actions: int) -> Tensor:
@@ -288,7 +296,7 @@ class Network(nn.Module):
         return torch.cat(parts, -1)
 
 
-class _Encoding:
+class Encoding:
     """Elements of a space as rows of features: [R, ..., *shape] -> [R, rows, F].
 
     Boxes are flattened, uint8 is scaled to 0 .. 1, integers become one-hot.

@@ -46,8 +46,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.single_observation_space, self.single_action_space = obs, action
         if obs.shape is None or action.shape is None:
             raise ValueError(
-                f"env.id {env_id}: {action if obs.shape else obs} is not made of arrays or integers; "
-                "env.wrappers=[FlattenObservation] flattens observations"
+                f"env.id {env_id}: {obs if obs.shape is None else action} is not made of arrays or integers"
             )
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in (obs, action))
         self._obs = np.zeros((num_envs, *obs.shape), obs.dtype)
@@ -66,6 +65,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             env = gymnasium.make(self.env_id, disable_env_checker=True, **options, **self.kwargs)
             for name, arguments in self.wrappers:
                 env = getattr(gymnasium.wrappers, name)(env, **arguments)
+            if isinstance(env.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
+                env = gymnasium.wrappers.FlattenObservation(env)  # one vector; integers become one-hot
         except (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
             raise ValueError(f"env.id {self.env_id} cannot be made: {error}") from error
         return env
