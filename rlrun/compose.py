@@ -23,9 +23,11 @@ from typing import Any
 
 os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions
 
+import hydra._internal.hydra
 import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
@@ -236,6 +238,8 @@ class SchemaSource(ConfigSource):
 class YamlSource(FileConfigSource):
     """YAML files inside a folder, never outside it; bounded in size and aliases."""
 
+    model: type | None = None  # the schema of the model that the overrides ask for
+
     def _inside(self, config_path: str) -> bool:
         parts = re.split(r"[/\\]", config_path)
         return ".." not in parts and config_path.isprintable() and not os.path.isabs(config_path)
@@ -264,10 +268,20 @@ class YamlSource(FileConfigSource):
             raise ConfigError(f"{path}: not text in UTF-8", str(error)) from error
         if not isinstance(result.config, DictConfig):
             raise ConfigError(f"{path}: it must hold keys and values")
+        if config_path.startswith(("algo/", "tuned/")):
+            self._fit_model(result.config)
         modules = result.config.get("imports")
         if modules and OmegaConf.is_list(modules):  # before its defaults ask for their schemas
             catalog.import_modules(map(str, modules))
         return result
+
+    def _fit_model(self, config: DictConfig) -> None:
+        """Leave out what a recipe sets for a model of its own, where another kind was asked for."""
+        settings = config._get_node("model")
+        if self.model is not None and isinstance(settings, DictConfig):
+            known = {f.name for entry in registry.entries("model") for f in fields(entry.config)}
+            for name in (known - {f.name for f in fields(self.model)}) & set(settings):
+                del settings[name]
 
     def _check(self, path: Path) -> None:
         if path.stat().st_size > _MAX_BYTES:
@@ -279,6 +293,23 @@ class YamlSource(FileConfigSource):
                 raise ConfigError(
                     f"{path}: {aliases} YAML aliases are too many for a config ({_MAX_ALIASES})"
                 )
+
+
+class Loader(ConfigLoaderImpl):
+    """Composes as Hydra does, also each job of a sweep; recipes learn which model was asked for."""
+
+    def load_configuration(
+        self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any
+    ) -> Any:
+        asked = [
+            o.value()
+            for o in OverridesParser.create().parse_overrides(overrides)
+            if o.key_or_group == "model"
+        ]
+        name = asked[-1] if asked and asked[-1] in catalog.recipes("model") else None
+        entry = catalog.entry("model", name) if name else None
+        YamlSource.model = entry.config if entry else None
+        return super().load_configuration(config_name, overrides, *args, **kwargs)
 
 
 class SearchPath(SearchPathPlugin):
@@ -300,6 +331,7 @@ def install(config_dir: str | Path | None = None) -> None:
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
     SearchPath.config_dir = config_dir
+    hydra._internal.hydra.ConfigLoaderImpl = Loader  # type: ignore[misc]
     plugins = Plugins.instance()
     plugins.register(SearchPath)
     plugins.register(SchemaSource)
