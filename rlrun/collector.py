@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlrun.core import Algorithm, Memory, Rollout, Space
+from rlrun.core import Algorithm, Memory, Mode, Rollout, Space
 from rlrun.lazy import torch
 from rlrun.rng import Stream, child, keys
 
@@ -98,6 +98,7 @@ class Collector:
         self.device, self.dtype = device, dtype
         self.rng = Stream(seeds, "explore", device)
         self.info_names: tuple[str, ...] = tuple(getattr(env, "metrics", ()))
+        self.sum_names: tuple[str, ...] = tuple(getattr(env, "sums", ()))
         shape = (self.replicas, num_envs)
         self._keys = child(keys(seeds, "env")[:, None], np.arange(num_envs)[None])  # [R, N]
         self.episode = np.zeros(shape, np.int64)  # index of the episode under way
@@ -108,9 +109,10 @@ class Collector:
         self.episode_return = np.zeros(shape)
         self.episode_length = np.zeros(shape, np.int64)
         self.totals: dict[str, np.ndarray] = {}  # sums since the last `take_stats`, [R]
+        self.sums: dict[str, np.ndarray] = {}  # of `sum_names` over the run until then, [R]
         self._buffer: Buffer | None = None
 
-    def collect(self, algo: Algorithm, steps: int, step: np.ndarray) -> Rollout:
+    def collect(self, algo: Algorithm, steps: int, step: np.ndarray, mode: Mode = "explore") -> Rollout:
         """`steps` steps of every env, or one whole episode of each if the algorithm says so."""
         whole = algo.whole_episodes
         if self.obs is None:
@@ -135,7 +137,7 @@ class Collector:
             while running.any() if whole else t < steps:
                 if t == buffer.steps:
                     buffer.grow()
-                valid = self._step(algo, buffer, t, step, running)
+                valid = self._step(algo, buffer, t, step, running, mode)
                 step = step + valid.sum(1)
                 if whole:
                     running = running & ~(buffer.terminated[:, t] | buffer.truncated[:, t])
@@ -146,7 +148,7 @@ class Collector:
         return self._rollout(buffer, t, start_memory)
 
     def _step(
-        self, algo: Algorithm, buffer: Buffer, t: int, step: np.ndarray, counted: np.ndarray
+        self, algo: Algorithm, buffer: Buffer, t: int, step: np.ndarray, counted: np.ndarray, mode: Mode
     ) -> np.ndarray:
         """Step `t` of a rollout; which envs [R, N] took a valid one."""
         buffer.obs[:, t] = self.obs
@@ -154,7 +156,7 @@ class Collector:
         obs, first = buffer.seen[t]
         if self.device != "cpu":
             obs, first = obs.to(self.device), first.to(self.device)
-        act = algo.act(obs, self.memory, first, step=step, mode="explore", rng=self.rng)
+        act = algo.act(obs, self.memory, first, step=step, mode=mode, rng=self.rng)
         self.memory = act.memory
         if act.extras:
             buffer.put_extras(t, act.extras)
@@ -247,7 +249,7 @@ class Collector:
     def take_stats(self, replicas: np.ndarray) -> dict[str, np.ndarray]:
         """Means [R] over what ended since they were last taken (NaN where nothing did).
 
-        `replicas` [R] says whose sums begin anew.
+        The env's `sums` come as totals over the whole run. `replicas` [R] says whose means begin anew.
         """
         totals, out = self.totals, {}
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -257,6 +259,11 @@ class Collector:
             for name in self.info_names:
                 if "steps" in totals:
                     out[name] = totals[f"info.{name}"] / totals["steps"]
+        for name in self.sum_names:
+            if "steps" in totals:
+                before = self.sums.get(name, np.zeros(self.replicas))
+                out[f"total_{name}"] = before + totals[f"info.{name}"]
+                self.sums[name] = np.where(replicas, out[f"total_{name}"], before)
         self.totals = {name: np.where(replicas, 0.0, value) for name, value in totals.items()}
         return out
 
@@ -273,6 +280,7 @@ class Collector:
             "episode_length": self.episode_length,
         }
         arrays |= {f"totals.{name}": value for name, value in self.totals.items()}
+        arrays |= {f"sums.{name}": value for name, value in self.sums.items()}
         if has_state(self.env):
             for name, value in self.env.state().items():  # type: ignore[attr-defined]
                 arrays[f"env.{name}"] = value.reshape(self.replicas, self.num_envs, *value.shape[1:])
@@ -289,6 +297,7 @@ class Collector:
         for name in ("first", "filler", "episode", "episode_return", "episode_length"):
             setattr(self, name, arrays[name])
         self.totals = {name[7:]: value for name, value in arrays.items() if name.startswith("totals.")}
+        self.sums = {name[5:]: value for name, value in arrays.items() if name.startswith("sums.")}
         env_state = {
             name[4:]: value.reshape(self.replicas * self.num_envs, *value.shape[2:])
             for name, value in arrays.items()

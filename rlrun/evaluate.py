@@ -8,7 +8,7 @@ this interface.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -24,6 +24,7 @@ from rlrun.rng import Stream, child, keys
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
+    from rlrun.collector import Collector
     from rlrun.config import RunConfig
     from rlrun.evals.episodes import EpisodesConfig
 
@@ -128,6 +129,15 @@ def run_episodes(
     return Scores(returns, lengths, sums), {name: np.stack(rows, -1) for name, rows in trace.items()}
 
 
+@dataclass(frozen=True)
+class Later:
+    """How a run that ended earlier is judged again."""
+
+    episodes: int | None  # None: as many as the run itself
+    purpose: str  # the family of their seeds: "test" is that of the run itself
+    training: Callable[[], Collector]  # gives the training envs as the run left them
+
+
 class Evaluation(ABC):
     """What is played when, and on which replicas the program trains."""
 
@@ -159,6 +169,10 @@ class Evaluation(ABC):
         `last` holds the newest recorded value [R] of every tag; it is empty when a run is
         judged again later.
         """
+
+    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> list[dict[str, Any]]:
+        """Like `final`, for a run that ended earlier."""
+        return self.final(algo, step, None, {})
 
 
 class Episodes(Evaluation):
@@ -196,6 +210,9 @@ class Episodes(Evaluation):
         self, algo: Algorithm, step: np.ndarray, folder: Path | None, last: Mapping[str, np.ndarray]
     ) -> list[dict[str, Any]]:
         return self.results(algo, self.config.episodes, "test", step)
+
+    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> list[dict[str, Any]]:
+        return self.results(algo, how.episodes or self.config.episodes, how.purpose, step)
 
     def results(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> list[dict[str, Any]]:
         """A result per replica on the seeds of `purpose`."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,15 +68,34 @@ def _replica_lines(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[s
         cells[1] += [number(x) for x in np.percentile(returns, marks)] if returns else ["-"] * len(marks)
         return _columns(cells)
     folds = any(row.get("fold") is not None for row in rows)
-    cells = [["seed", *(["fold"] if folds else []), "return", "std", "episodes"]]
+    figures = _figures(scored)
+    cells = [["seed", *(["fold"] if folds else []), *figures]]
     for row in rows:
         start = [str(row["seed"]), *([str(row["fold"])] if folds else [])]
         if row.get("eval_return") is None:
-            cells.append([*start, "failed", "", row.get("failed", "")])
+            failed = ["failed", *[""] * (len(figures) - 2), row.get("failed", "")]
+            cells.append([*start, *failed[: len(figures)]])
         else:
-            values = [number(row["eval_return"]), "± " + number(row["eval_return_std"])]
-            cells.append([*start, *values, str(row["eval_episodes"])])
+            cells.append([*start, *(show(row) for show in figures.values())])
     return _columns(cells)
+
+
+def _figures(scored: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """The columns of a score, and what stands there: that depends on how it was found."""
+    if not scored or scored[0]["eval_episodes"]:
+        return {
+            "return": lambda row: number(row["eval_return"]),
+            "std": lambda row: "± " + number(row["eval_return_std"]),
+            "episodes": lambda row: str(row["eval_episodes"]),
+        }
+    headings = {"return": "return", "reward": "reward a step", "length": "length", "optimal": "optimal"}
+    headings |= {"regret": "regret a step", "total_regret": "regret in all"}
+    known = [name for name in headings if scored[0].get(name) is not None]
+    return {headings[name]: partial(_online, name) for name in known}
+
+
+def _online(name: str, row: Mapping[str, Any]) -> str:
+    return f"{row[name]:.1%}" if name == "optimal" else number(row[name])
 
 
 def _aggregate_line(total: Mapping[str, Any]) -> str:
@@ -89,12 +109,12 @@ def _aggregate_line(total: Mapping[str, Any]) -> str:
 
 
 def _bandit_lines(scored: Sequence[Mapping[str, Any]]) -> list[str]:
-    names = ("optimal", "regret")
+    names = ("optimal", "regret", "total_regret")
     found = {name: [row[name] for row in scored if row.get(name) is not None] for name in names}
     if not all(found.values()):
         return []
-    optimal, regret = (float(np.mean(values)) for values in found.values())
-    return [f"optimal {optimal:.1%} of actions   regret {number(regret)} a step"]
+    optimal, regret, total = (float(np.mean(values)) for values in found.values())
+    return [f"optimal {optimal:.1%} of actions   regret {number(regret)} a step, {number(total)} in all"]
 
 
 def _columns(cells: Sequence[Sequence[str]]) -> list[str]:
@@ -124,7 +144,7 @@ def curve_png(metrics: Path, path: Path) -> bool:
     """
     series = _read_metrics(metrics, (*CURVES, "eval/return"))
     tag = next((tag for tag in (*CURVES, "eval/return") if _longest(series.get(tag, {})) > 1), None)
-    if tag is None or (figure := _figure(path, 8, 4.5)) is None:
+    if tag is None or (figure := new_figure(path, 8, 4.5)) is None:
         return False
     raw = series[tag]
     last = max(step[-1] for step, _ in raw.values())
@@ -432,7 +452,7 @@ def _md_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
 
 
 def _draw_folds(plan: Plan, path: Path) -> bool:
-    if (figure := _figure(path, 8, 0.8 + 0.42 * (len(plan.folds) + 1))) is None:
+    if (figure := new_figure(path, 8, 0.8 + 0.42 * (len(plan.folds) + 1))) is None:
         return False
     axes = figure.subplots()
     index = np.arange(plan.n_rows) if plan.dates is None else plan.dates
@@ -452,7 +472,7 @@ def _draw_folds(plan: Plan, path: Path) -> bool:
 
 
 def _draw_equity(runs: Sequence[_Run], data: Mapping[str, Any], path: Path) -> bool:
-    if (figure := _figure(path, 8, 6)) is None:
+    if (figure := new_figure(path, 8, 6)) is None:
         return False
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1.2))
     seeds = data["seeds"]
@@ -509,7 +529,7 @@ def _stitched(
     return np.concatenate([longest[k] for k in sorted(longest)]), np.cumsum(curves, axis=1)
 
 
-def _figure(path: Path, width: float, height: float) -> Any:
+def new_figure(path: Path, width: float, height: float) -> Any:
     """An empty figure that needs no screen, or None and a line that says what to install."""
     try:
         from matplotlib.figure import Figure

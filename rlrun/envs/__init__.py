@@ -3,8 +3,9 @@
 Configs and builders live in the modules of this package, which import neither gymnasium
 nor torch; the classes they build live in `rlrun.envs.vector` and are imported when needed.
 An environment may offer more than Gymnasium's API, as plain attributes: `table` (the known
-decision process), `metrics` (names of per-step info arrays worth averaging), `shapings`
-(training rewards by name) and `state()` / `load_state()` for an exact resume.
+decision process), `metrics` (names of per-step info arrays worth averaging; `reward` too, if
+no episode ends), `sums` (those also worth adding up over a run), `shapings` (training rewards
+by name) and `state()` / `load_state()` for an exact resume.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     import gymnasium
     import numpy as np
     from gymnasium.vector import VectorEnv
+    from torch import Tensor
+
+    from rlrun.core import Dynamics
 
     Reward = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
@@ -44,6 +48,10 @@ class EnvConfig:
     shapings: ClassVar[tuple[str, ...]] = ()  # what reward.shaping may be
     slow: ClassVar[bool] = False  # stepped one by one in Python: few copies at a time
     endless: ClassVar[bool] = False  # without max_steps no episode ever ends
+
+    @property
+    def never_ends(self) -> bool:
+        return self.endless and self.max_steps is None
 
     def problems(self) -> list[str]:
         shaping = self.reward.shaping
@@ -87,12 +95,9 @@ def _convert(space: gymnasium.Space, name: str) -> Space:
     if isinstance(space, gym.Box):
         low, high = (tuple(bound.ravel().astype(float).tolist()) for bound in (space.low, space.high))
         return Box(space.shape, low, high, str(space.dtype))
-    advice = ""
-    if name == "observation" and isinstance(space, (gym.Dict, gym.Tuple)):
-        advice = " (env=gym can flatten it: env.wrappers=[FlattenObservation])"
     raise ValueError(
         f"the env's {name} space is {space}: it must be a Box, or a Discrete, MultiDiscrete or "
-        f"MultiBinary that counts from 0{advice}"
+        "MultiBinary that counts from 0"
     )
 
 
@@ -112,3 +117,17 @@ def reward_function(config: EnvConfig, env: VectorEnv) -> Reward | None:
         return scale * (own if shape is None else shape(own, obs, action, next_obs)) + shift
 
     return transformed
+
+
+def dynamics(config: EnvConfig, env: VectorEnv) -> Dynamics | None:
+    """The env's own laws, earning what is earned in training; None where it does not offer them."""
+    laws: Dynamics | None = getattr(env, "dynamics", None)
+    reward = reward_function(config, env)
+    if laws is None or reward is None:
+        return laws
+
+    def rewarded(obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        next_obs, own, terminated = laws(obs, action)
+        return next_obs, reward(own, obs, action, next_obs), terminated  # type: ignore[arg-type,return-value]
+
+    return rewarded

@@ -25,7 +25,7 @@ class EpisodesConfig:
     mode: str = key("the best guess, or the stochastic policy as it is", choices=("greedy", "sample"))
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        if run.env.max_steps is None and getattr(type(run.env), "endless", False):
+        if run.env.never_ends:
             return ["eval=episodes needs episodes that end: set env.max_steps, or use eval=online"]
         return []
 

@@ -1,7 +1,8 @@
 """Judging by what the agent earned while it learned: its last record of the training metrics.
 
-For bandits, where there is nothing to replay afterwards, and for questions about learning
-itself, such as SARSA's on the cliff.
+For tasks that never end, such as bandits, and for questions about learning itself, such as
+SARSA's on the cliff. Judged again later, it is the greedy policy that counts, without
+learning: on fresh episodes, or from where training stopped if no episode ever ends.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlrun.config import ConfigError
-from rlrun.evaluate import Evaluation, Replica
+from rlrun.config import ConfigError, key
+from rlrun.evals.episodes import EpisodesConfig
+from rlrun.evaluate import Episodes, Evaluation, Later, Replica
 from rlrun.registry import entry_of, register
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 
 @dataclass
 class OnlineConfig:
-    """Nothing to set: `log.every` says over how many of the last steps the agent is judged."""
+    """`log.every` says over how many of the last steps the agent is judged."""
+
+    episodes: int = key("episodes of `rlrun evaluate`, where episodes end", min=1)
 
     def conflicts(self, run: RunConfig) -> list[str]:
         algo: Any = entry_of(run.algo).build
@@ -38,6 +42,7 @@ class Online(Evaluation):
     """The mean return of the last record, or the mean reward a step where no episode ever ends."""
 
     def __init__(self, config: OnlineConfig, run: RunConfig) -> None:
+        self.config, self.run = config, run
         self.replicas = [Replica(i, run.seed + i) for i in range(run.replicas)]
         self.every = run.total_steps
 
@@ -47,23 +52,37 @@ class Online(Evaluation):
     def final(
         self, algo: Algorithm, step: np.ndarray, folder: Path | None, last: Mapping[str, np.ndarray]
     ) -> list[dict[str, Any]]:
-        """Also every other training metric by its name: optimal, regret, length.
+        """Also every other training metric by its name: optimal, regret, total_regret, length."""
+        return self._results({tag[6:]: value for tag, value in last.items() if tag.startswith("train/")})
+
+    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> list[dict[str, Any]]:
+        """Where no episode ever ends, for as many steps as the run had.
 
         Raises:
-            ConfigError: there is no record, as when a run is judged again later.
+            ConfigError: other episodes are asked for where none ever ends.
         """
-        if not last:
+        if not self.run.env.never_ends:
+            config = EpisodesConfig(self.config.episodes, 1, None, "last", "greedy")
+            return Episodes(config, self.run).again(algo, step, how)
+        if how.episodes is not None or how.purpose != "test":
             raise ConfigError(
-                "eval=online judged this run while it learned, and that cannot be replayed",
-                "its figures are in summary.json and metrics.jsonl",
+                "this run's env never ends: there are no episodes to choose (--episodes, --seed)",
+                "its policy is judged from where training stopped, for as many steps as that took",
             )
+        collector, everyone = how.training(), np.ones(len(self.replicas), bool)
+        collector.take_stats(everyone)
+        collector.sums.clear()
+        for _ in range(-(-self.run.total_steps // self.run.num_envs)):
+            collector.collect(algo, 1, step, mode="greedy")
+        return self._results(collector.take_stats(everyone))
+
+    def _results(self, found: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
         nothing = np.full(len(self.replicas), np.nan)
-        returns = last.get("train/return", nothing)
-        score = returns if np.isfinite(returns).any() else last.get("train/reward", nothing)
-        metrics = {tag.removeprefix("train/"): v for tag, v in last.items() if tag.startswith("train/")}
+        returns = found.get("return", nothing)
+        score = returns if np.isfinite(returns).any() else found.get("reward", nothing)
         return [
             {"eval_return": _number(score[r]), "eval_return_std": None, "eval_episodes": 0}
-            | {name: _number(value[r]) for name, value in metrics.items()}
+            | {name: _number(value[r]) for name, value in found.items()}
             for r in range(len(self.replicas))
         ]
 

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlrun.core import TransitionTable
+from rlrun.core import Dynamics, TransitionTable
 from rlrun.rng import child, keys, uniforms
 
 Arrays = dict[str, np.ndarray]
@@ -39,8 +39,10 @@ class NativeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     }
     render_mode = "rgb_array"
     metrics: tuple[str, ...] = ()  # info arrays [M] of every step, worth averaging
+    sums: tuple[str, ...] = ()  # those of them also worth adding up over a run
     reset_options: ClassVar[tuple[str, ...]] = ()  # beside reset_mask
     table: TransitionTable | None = None
+    dynamics: Dynamics | None = None  # of the observations, for envs whose observations tell the state
     shapings: Mapping[str, Any]
 
     def __init__(
