@@ -104,6 +104,16 @@ def _parser(verb: str, about: str) -> argparse.ArgumentParser:
         def error(self, message: str) -> NoReturn:
             raise ConfigError(message, " ".join(self.format_usage().split()))
 
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+            """`key=value` is `--key=value`, as everywhere else."""
+            known = {option for action in self._actions for option in action.option_strings}
+            pairs = (word.partition("=") for word in args)
+            told = [
+                "--" * (sign == "=" and f"--{name}" in known) + name + sign + value
+                for name, sign, value in pairs
+            ]
+            return super().parse_known_args(told, namespace)
+
     parser = Parser(prog=f"rlrun {verb}".strip(), description=about, allow_abbrev=False)
     parser.epilog = "--json prints one JSON object on stdout"
     return parser
@@ -478,19 +488,31 @@ def _play(arguments: list[str], as_json: bool) -> int:
 
 def _record(arguments: list[str], as_json: bool) -> int:
     parser = _run_parser("record", "Write a trained run's episodes as a data set, for data=file.")
-    parser.add_argument("--out", type=Path, required=True, help="the data set's folder")
+    parser.add_argument("--out", type=Path, help="the data set's folder; default: episodes in the run folder")
+    parser.add_argument(
+        "--minari", metavar="ID", help="write a data set of Minari's instead, for data=minari"
+    )
     parser.add_argument("--episodes", type=_positive, default=10, help="how many; default: 10")
     parser.add_argument("--replica", type=int, default=0, help="whose policy; default: 0")
+    parser.add_argument(
+        "--mode",
+        choices=("greedy", "sample", "random", "replay"),
+        help="how to act; default: as the run was judged; random: uniformly, whatever the policy; "
+        "replay: not at all, but take the first episodes of its replay buffer",
+    )
     args = parser.parse_args(arguments)
     folder = _opened(args)
+    out = args.out or (None if args.minari else folder / "episodes")
     with _sound(folder):
         from rlrun.datasets import record
 
-        about = record(folder, args.episodes, args.out, args.replica)
+        about = record(folder, args.episodes, out, args.replica, args.mode, args.minari)
+    places = {"file data.path": out, "minari data.id": args.minari}
     if as_json:
-        print(json.dumps({"path": str(args.out)} | about))
+        print(json.dumps({"path": out and str(out), "minari": args.minari} | about))
     else:
-        print(f"{about['steps']} steps in {about['episodes']} episodes: data=file data.path={args.out}")
+        use = " or ".join(f"data={name}={place}" for name, place in places.items() if place)
+        print(f"{about['steps']} steps in {about['episodes']} episodes: {use}")
     return 0
 
 
@@ -567,6 +589,7 @@ def _doctor(arguments: list[str], as_json: bool) -> int:
         ),
         "plots": ("matplotlib",),
         "render": ("pillow", "pygame-ce"),
+        "minari": ("minari",),
     }
     rows, missing = [("python", platform.python_version(), "")], []
     for extra, packages in wanted.items():

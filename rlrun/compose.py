@@ -301,11 +301,8 @@ class Loader(ConfigLoaderImpl):
     def load_configuration(
         self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any
     ) -> Any:
-        asked = [
-            o.value()
-            for o in OverridesParser.create().parse_overrides(overrides)
-            if o.key_or_group == "model"
-        ]
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        asked = [str(override.value()) for override in parsed if override.key_or_group == "model"]
         name = asked[-1] if asked and asked[-1] in catalog.recipes("model") else None
         entry = catalog.entry("model", name) if name else None
         YamlSource.model = entry.config if entry else None
@@ -331,7 +328,7 @@ def install(config_dir: str | Path | None = None) -> None:
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
     SearchPath.config_dir = config_dir
-    hydra._internal.hydra.ConfigLoaderImpl = Loader  # type: ignore[misc]
+    setattr(hydra._internal.hydra, "ConfigLoaderImpl", Loader)  # noqa: B010 (mypy knows no such name)
     plugins = Plugins.instance()
     plugins.register(SearchPath)
     plugins.register(SchemaSource)

@@ -92,7 +92,7 @@ class Dynamics(Protocol):
     """
 
     def __call__(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """obs [R, ..., *shape], action [R, ...] or [R, ..., A] -> next_obs, reward and terminated [R, ...]."""
+        """obs [R, ..., *shape], action [R, ...] or [R, ..., A] -> next_obs, reward, terminated [R, ...]."""
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 A data set is a folder of two files, without pickle:
 
-    steps.safetensors   obs, action, reward, terminated, truncated, next_obs, each [steps, ...],
-                        in time order, one episode after the other
+    steps.safetensors   obs, action, reward, terminated, truncated, each [steps, ...], in time
+                        order, one episode after the other; and last_obs, where the last step
+                        of each episode led (or next_obs, where steps do not follow each other)
     dataset.json        schema, the first file's size and SHA-256, and where the steps are from
 
 `record` makes one from a trained run and `save` from arrays; reading trusts nothing.
@@ -25,7 +26,7 @@ from rlrun.config import ConfigError, key, nearest
 from rlrun.core import Box, Dataset, MultiDiscrete, Space
 from rlrun.registry import register
 
-SCHEMA = 1
+SCHEMA = 2  # 1 always had next_obs, and integers of 64 bits
 SHIPPED = Path(__file__).parent / "data"
 _STEPS, _ABOUT = "steps.safetensors", "dataset.json"
 _STORED = ("obs", "action", "reward", "terminated", "truncated", "next_obs")
@@ -44,6 +45,14 @@ class FileConfig:
     episodes: int | None = key("use only the first episodes; null: all", min=1)
 
 
+@dataclass
+class MinariConfig:
+    """A data set of Minari's on this machine; needs the extra `minari`."""
+
+    id: str = key("its name, such as D4RL/door/human-v2; `minari list local` shows those that are there")
+    episodes: int | None = key("use only the first episodes; null: all", min=1)
+
+
 @register("data", "none", NoneConfig)
 def nothing(config: NoneConfig) -> Dataset | None:
     return None
@@ -58,16 +67,37 @@ def read(config: FileConfig) -> Dataset:
     """
     shipped = SHIPPED / config.path
     path = shipped if shipped.parent == SHIPPED and shipped.is_dir() else Path(config.path)
-    dataset = load(path)
-    if config.episodes is None:
+    return _episodes(load(path), config.episodes, path)
+
+
+@register("data", "minari", MinariConfig)
+def read_minari(config: MinariConfig) -> Dataset:
+    """A data set of Minari's, checked.
+
+    Raises:
+        ConfigError: it or Minari is missing, it is unsound, or has fewer episodes than asked for.
+    """
+    from rlrun import exchange
+
+    arrays = exchange.load(config.id)
+    try:
+        _check_arrays(arrays)
+    except ValueError as error:
+        raise ConfigError(f"the Minari data set {config.id} cannot be used: {error}") from None
+    return _episodes(Dataset(**arrays, first=_first(arrays)), config.episodes, config.id)
+
+
+def _episodes(dataset: Dataset, episodes: int | None, name: object) -> Dataset:
+    """The first episodes of a data set, or all of them."""
+    if episodes is None:
         return dataset
     begins = np.flatnonzero(dataset.first)
-    if config.episodes > len(begins):
+    if episodes > len(begins):
         raise ConfigError(
-            f"data.episodes is {config.episodes}: {path} has {len(begins)}",
+            f"data.episodes is {episodes}: {name} has {len(begins)}",
             f"lower it, or say data.episodes=null for all {len(begins)}",
         )
-    end = [*begins, len(dataset.first)][config.episodes]
+    end = [*begins, len(dataset.first)][episodes]
     return Dataset(**{f.name: getattr(dataset, f.name)[:end] for f in fields(Dataset)})
 
 
@@ -89,7 +119,7 @@ def load(folder: Path) -> Dataset:
         data = checkpoint.read_regular(folder / _STEPS, int(about["size"]))
         if hashlib.sha256(data).hexdigest() != about["sha256"]:
             raise ValueError(f"{_STEPS} does not match its checksum")
-        arrays = decode(data)
+        arrays = _unpacked(decode(data))
         _check_arrays(arrays)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _missing(folder, Path(error.filename or _ABOUT).name) from None
@@ -111,10 +141,10 @@ def load(folder: Path) -> Dataset:
     return Dataset(**arrays, first=_first(arrays))
 
 
-def save(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> None:
+def save(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any]) -> dict[str, Any]:
     """Write obs, action, reward, terminated, truncated and next_obs, each [steps, ...], as a data set.
 
-    `about` is plain JSON that says where the steps are from.
+    `about` is plain JSON that says where the steps are from. Returns all of dataset.json.
 
     Raises:
         ConfigError: the folder holds one already.
@@ -126,7 +156,7 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any
         raise ConfigError(f"{folder} is a data set already", "choose another folder, or delete this one")
     _check_arrays(arrays)
     folder.mkdir(parents=True, exist_ok=True)
-    data = encode({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+    data = encode({name: np.ascontiguousarray(array) for name, array in _packed(arrays).items()})
     head = {
         "schema": SCHEMA,
         "size": len(data),
@@ -136,6 +166,43 @@ def save(folder: Path, arrays: Mapping[str, np.ndarray], about: Mapping[str, Any
     }
     checkpoint.write_atomic(folder / _STEPS, data)
     checkpoint.write_atomic(folder / _ABOUT, json.dumps(head | dict(about), indent=1).encode() + b"\n")
+    return head | dict(about)
+
+
+def sha256(dataset: Dataset) -> str:
+    """What identifies the steps, wherever they were read from."""
+    digest = hashlib.sha256()
+    for f in fields(Dataset):
+        array = np.ascontiguousarray(getattr(dataset, f.name))
+        digest.update(f"{f.name} {array.dtype} {array.shape} ".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def _packed(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What is written: no `next_obs` where it is the next step's obs, and the shortest integers."""
+    packed, last = dict(arrays), _last(arrays)
+    if np.array_equal(arrays["next_obs"][~last], np.roll(arrays["obs"], -1, 0)[~last]):
+        packed["last_obs"] = packed.pop("next_obs")[last]
+    if arrays["action"].dtype.kind == "i":
+        ends = arrays["action"].min(), arrays["action"].max()
+        packed["action"] = arrays["action"].astype(np.result_type(*map(np.min_scalar_type, ends)))
+    return packed
+
+
+def _unpacked(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays again that `_packed` was given."""
+    if "last_obs" in arrays:
+        arrays["next_obs"] = np.roll(arrays["obs"], -1, 0)
+        arrays["next_obs"][_last(arrays)] = arrays.pop("last_obs")
+    if arrays["action"].dtype.kind in "iu":
+        arrays["action"] = arrays["action"].astype(np.int64)
+    return arrays
+
+
+def _last(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Whether a step is the last of its episode, or of all."""
+    ended = arrays["terminated"] | arrays["truncated"]
+    return np.append(ended[:-1], True)
 
 
 def _first(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -207,33 +274,72 @@ def _misfit(array: np.ndarray, space: Space, *, bounded: bool) -> str:
     return ""
 
 
-def record(folder: Path, episodes: int, out: Path, replica: int = 0) -> dict[str, Any]:
-    """Play whole episodes with a trained run's policy and write them to `out` as a data set.
+def record(
+    folder: Path,
+    episodes: int,
+    out: Path | None = None,
+    replica: int = 0,
+    mode: str | None = None,
+    minari: str | None = None,
+) -> dict[str, Any]:
+    """Play whole episodes with a trained run's policy and write them as a data set.
 
-    The episodes are of seeds that neither training nor evaluation uses, the rewards the
-    env's own. Returns what dataset.json says about them.
+    It goes to the folder `out`, or to Minari's under the name `minari`. With mode `replay`
+    they are the first episodes of the run's own training, see `replayed`; see `play` for the
+    others. Returns what dataset.json says about them.
 
     Raises:
-        ConfigError: the folder is no finished run, or `out` holds a data set already.
+        ConfigError: the folder is no finished run, or there is such a data set already.
+    """
+    from rlrun import envs, exchange, runner
+    from rlrun.config import from_dict
+
+    if out is not None and (out / _ABOUT).exists():
+        raise ConfigError(f"{out} is a data set already", "choose another folder, or delete this one")
+    if mode == "replay":
+        arrays, about = replayed(folder, episodes, replica)
+    else:
+        arrays, about = play(folder, episodes, replica, mode)
+    if minari is not None:
+        env = envs.make(from_dict(runner.read_run(folder)["config"]).env, 1)
+        spaces = env.single_observation_space, env.single_action_space
+        exchange.save(minari, arrays, *spaces, about)
+    if out is not None:
+        return save(out, arrays, about)
+    return {"steps": len(arrays["reward"]), "episodes": episodes} | about
+
+
+def play(
+    folder: Path, episodes: int, replica: int = 0, mode: str | None = None
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Arrays [steps, ...] of whole episodes, and where they are from.
+
+    `mode` is greedy, sample, or random (uniform actions, whatever the policy); as the run
+    was judged by default. The episodes are of seeds that neither training nor evaluation
+    uses, the same in every mode; the rewards are the env's own.
     """
     from rlrun import envs, runner
     from rlrun.collector import mode_of, reset
     from rlrun.config import from_dict
-    from rlrun.rng import child, keys
+    from rlrun.rng import Stream, child, keys
 
-    if (out / _ABOUT).exists():
-        raise ConfigError(f"{out} is a data set already", "choose another folder, or delete this one")
-    policy = runner.load(folder, replica)
+    policy = None if mode == "random" else runner.load(folder, replica, mode)
     run = runner.read_run(folder)
     config, seed = from_dict(run["config"]), int(run["replicas"][replica]["seed"])
+    if config.env.never_ends:
+        raise ConfigError(f"{folder}: its env never ends, and data sets are of whole episodes")
     env = envs.make(config.env, episodes)
     obs_space, action_space = envs.spaces(env)
+    rng = Stream([seed], "record/random")
     everyone, running = np.ones((1, episodes), bool), np.ones(episodes, bool)
     seeds = child(keys([seed], "record")[:, None], np.arange(episodes)[None])
     obs, memory, first = reset(env, seeds, everyone, {}), None, running
     rows: dict[str, list[np.ndarray]] = {name: [] for name in (*_STORED, "running")}
     while running.any():
-        action, memory = policy.act(obs, memory, first)
+        if policy is None:
+            action = _uniform(action_space, rng.numbers(episodes, *action_space.shape)[0])
+        else:
+            action, memory = policy.act(obs, memory, first)
         next_obs, reward, terminated, truncated, _ = env.step(action)
         step = (obs, action, reward, terminated, truncated, next_obs, running)
         for name, value in zip(rows, step, strict=True):
@@ -247,15 +353,58 @@ def record(folder: Path, episodes: int, out: Path, replica: int = 0) -> dict[str
     types = {"obs": obs_space.dtype, "next_obs": obs_space.dtype, "action": action_space.dtype}
     types |= {"reward": "float64", "terminated": "bool", "truncated": "bool"}
     arrays = {name: np.stack(values, 1)[kept].astype(types[name]) for name, values in rows.items()}
-    returns = np.where(kept, np.stack(rows["reward"], 1), 0.0).sum(1)
-    about = {
-        "env": config.choices.get("env"),
-        "algo": config.choices.get("algo"),
+    return arrays, _about(run, replica, mode or getattr(config.eval, "mode", "greedy"), arrays)
+
+
+def replayed(folder: Path, episodes: int, replica: int = 0) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The first episodes in a run's replay buffer, of mixed quality: arrays [steps, ...], and about them.
+
+    One env after the other; the rewards are those that were learned from.
+
+    Raises:
+        ConfigError: the run has no replay buffer, or fewer episodes in it.
+    """
+    from rlrun import runner
+
+    run = runner.read_run(folder)
+    saved, _ = checkpoint.load(folder / "ckpt", only="replay")
+    leaves = {name.rpartition("replay.")[2]: leaf[replica] for name, leaf in saved.files["replay"].items()}
+    if not leaves.keys() >= {"cursor", *_STORED}:
+        raise ConfigError(f"{folder} has no replay buffer", "mode=sample plays new episodes")
+    head = int(leaves["cursor"][1]) % len(leaves["reward"])  # the oldest row, where the buffer is full
+    rows = {name: np.roll(leaves[name].numpy(), -head, 0) for name in _STORED}  # [rows, N, ...]
+    rows["truncated"][-1] |= ~rows["terminated"][-1]  # another env's steps come next
+    arrays = {name: np.concatenate(list(rows[name].swapaxes(0, 1))) for name in _STORED}
+    ends = np.flatnonzero(arrays["terminated"] | arrays["truncated"])
+    if episodes > len(ends):
+        raise ConfigError(f"episodes is {episodes}: the replay buffer of {folder} has {len(ends)}")
+    arrays = {name: array[: ends[episodes - 1] + 1] for name, array in arrays.items()}
+    return arrays, _about(run, replica, "replay", arrays)
+
+
+def _about(
+    run: Mapping[str, Any], replica: int, mode: str, arrays: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Where steps are from: what dataset.json says besides their number."""
+    choices = run["config"]["choices"]
+    returns = np.add.reduceat(arrays["reward"], np.flatnonzero(_first(arrays)))
+    return {
+        "env": choices.get("env"),
+        "algo": "random" if mode == "random" else choices.get("algo"),
+        "mode": mode,
         "config_hash": run["config_hash"],
         "replica": replica,
-        "seed": seed,
+        "seed": int(run["replicas"][replica]["seed"]),
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
     }
-    save(out, arrays, about)
-    return json.loads((out / _ABOUT).read_text())
+
+
+def _uniform(space: Space, numbers: np.ndarray) -> np.ndarray:
+    """Actions from numbers [N, *shape] in (0, 1): all are equally likely."""
+    if isinstance(space, Box):
+        low, high = (np.reshape(bound, space.shape) for bound in (space.low, space.high))
+        if not np.isfinite([low, high]).all():
+            raise ConfigError("mode is random: this env's actions have no finite bounds")
+        return (low + numbers * (high - low)).astype(space.dtype)
+    return (numbers * (space.nvec if isinstance(space, MultiDiscrete) else space.n)).astype(np.int64)

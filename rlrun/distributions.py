@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from rlrun.config import ConfigError
 from rlrun.core import Box, Discrete, MultiDiscrete, Space, Spec
 from rlrun.lazy import torch
 
@@ -119,6 +120,21 @@ class Bounds:
     def invert(self, action: Tensor) -> Tensor:
         """From the bounds to [-1, 1]."""
         return (action - self.offset) / self.scale
+
+
+def finite_bounds(box: Box, spec: Spec) -> Bounds:
+    """The bounds of an action space that has some on every side.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    bounds = Bounds(box, spec.dtype, spec.device)
+    if not bounds.finite.all():
+        raise ConfigError(
+            "this algorithm needs actions with finite bounds, and this env's have none",
+            "env=gym can give it some: env.wrappers=[{RescaleAction: {min_action: -1, max_action: 1}}]",
+        )
+    return bounds
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Choosing actions at random, each replica from its own stream."""
+"""Choosing actions: the best ones, and at random, each replica from its own stream."""
 
 from __future__ import annotations
 
@@ -22,6 +22,13 @@ class EpsilonConfig:
     start: float = key("probability of a random action at step 0", above=0, max=1)
     end: float = key("probability at the end of the fall and after", min=0, max=1)
     fraction: float = key("share of the run over which it falls", min=0, max=1)
+
+
+def best(q: Tensor) -> Tensor:
+    """Which actions are as good as any, bool like q [..., A]; rounding errors make no difference."""
+    top = q.amax(-1, keepdim=True)
+    tolerance = 1e-8 if q.dtype == torch.float64 else 1e-6
+    return q >= top - tolerance * top.abs().clamp(min=1.0)
 
 
 def epsilon_greedy(greedy: Tensor, n: int, epsilon: np.ndarray, rng: Stream) -> Tensor:

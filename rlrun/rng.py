@@ -89,7 +89,7 @@ class Stream:
             self._refill(max(count, _BLOCK // len(self._keys), 16))
         out = self._block[:, self._used : self._used + count]
         self._used += count
-        return out.reshape(-1, *shape)
+        return out.reshape(len(out), *shape)
 
     def uniform(self, *shape: int) -> Tensor:
         """[R, *shape] in the open interval (0, 1), float64."""

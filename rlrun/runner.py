@@ -10,7 +10,7 @@ import re
 import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ from rlrun import checkpoint, datasets, envs, registry, stats
 from rlrun.collector import Collector
 from rlrun.config import ConfigError, RunConfig, config_hash, from_dict, to_dict
 from rlrun.core import Algorithm, Box, Dataset, Discrete, MultiDiscrete, Space, Spec, select
-from rlrun.evaluate import Evaluation, Replica
+from rlrun.evaluate import Evaluation, Later, Replica
 from rlrun.lazy import torch
 from rlrun.policy import Policy
 
@@ -56,8 +56,10 @@ class Task:
     dataset: Dataset | None
 
     @classmethod
-    def of(cls, config: RunConfig) -> Task:
+    def of(cls, config: RunConfig, *, learns: bool = True) -> Task:
         """Build what a run needs besides torch; nothing is written.
+
+        A trained policy that only acts (`learns` is false) needs no data set.
 
         Raises:
             ConfigError: the parts of the config do not fit each other.
@@ -83,31 +85,35 @@ class Task:
                     f"algo={label} cannot work with {space.kind} {what}, which env={env_label} has\n"
                     f"it takes {' or '.join(kinds)} {what}; {_fitting(what, space.kind)}"
                 )
-        dataset = registry.entry_of(config.data).build(config.data) if config.data is not None else None
-        if "dataset" in needs and dataset is None:
+        dataset = None
+        if learns and "dataset" in (*needs, *algo.takes):
+            dataset = registry.entry_of(config.data).build(config.data)
+        if learns and "dataset" in needs and dataset is None:
             raise ConfigError(
                 f"algo={label} learns from logged steps, and data={config.choices.get('data')} has none\n"
                 "choose a data set: data=NAME (rlrun list data), or data=file data.path=FOLDER"
             )
-        if "dataset" in needs and dataset is not None:
+        if dataset is not None:
             names = config.choices.get("data", "?"), config.choices.get("env", "?")
             datasets.check(dataset, obs, action, *names)
         if "table" in needs and getattr(env, "table", None) is None:
             raise ConfigError(
                 f"algo={label} needs a known transition table, which env={config.choices.get('env')} lacks\n"
-                "choose env=frozen_lake or env=cliff_walking"
+                "choose env=frozen_lake, env=cliff_walking or env=taxi"
             )
         if "dynamics" in needs and getattr(env, "dynamics", None) is None:
             raise ConfigError(
-                f"algo={label} plans by known dynamics, which env={config.choices.get('env')} does not offer\n"
+                f"algo={label} plans by known dynamics, which env={config.choices.get('env')} lacks\n"
                 "choose env=pendulum or env=cartpole, or let it learn them: algo.dynamics=learned"
             )
-        return cls(config, evaluation, env, obs, action, dataset if "dataset" in needs else None)
+        return cls(config, evaluation, env, obs, action, dataset)
 
     @property
     def data_sha256(self) -> str | None:
-        """What identifies the series that a data-backed env plays; None for others."""
-        return getattr(getattr(self.env, "data_spec", None), "sha256", None)
+        """What identifies the steps that are learned from, and the series that an env plays; None without."""
+        series = getattr(getattr(self.env, "data_spec", None), "sha256", None)
+        steps = None if self.dataset is None else datasets.sha256(self.dataset)
+        return "+".join(filter(None, (series, steps))) or None
 
     def spec(self) -> Spec:
         return Spec(
@@ -265,12 +271,24 @@ def _finish(
     if config.log.plot:
         report.curve_png(folder / "metrics.jsonl", folder / "curve.png")
     _status(folder, "failed" if failed else "finished", session.step, reason)
+    policy = _draw_policy(task, algo, folder, session.failures)
     if not quiet:
-        describe = getattr(algo, "describe", None)  # where a policy can be told in words
-        if describe:
-            print(describe(0) + "\n")
-        print(report.results_table(summary, folder))
+        print(policy + report.results_table(summary, folder))
     return Result(folder, summary, int(failed))
+
+
+def _draw_policy(task: Task, algo: Algorithm, folder: Path, failures: Collection[int]) -> str:
+    """The greedy policy of the first healthy replica on the task's grid as text, and as policy.png."""
+    from rlrun import grid
+
+    table = getattr(task.env, "table", None)
+    healthy = [r.index for r in task.evaluation.replicas if r.index not in failures]
+    if table is None or not healthy or not hasattr(algo, "q"):
+        return ""
+    q = grid.values(algo, table, healthy[0])
+    if task.config.log.plot:
+        grid.policy_png(table, q, folder / "policy.png")
+    return grid.policy_text(table, q) + "\n\n"
 
 
 def summarise(
@@ -455,8 +473,11 @@ def _load_policies(algo: Algorithm, state: dict[str, Any]) -> None:
     algo.load_state({name: value for name, value in state.items() if name in names}, POLICY)
 
 
-def load(run_folder: str | Path, replica: int = 0) -> Policy:
-    """The policy of one replica of a run folder; needs no environment."""
+def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> Policy:
+    """The policy of one replica of a run folder; needs neither environment nor data.
+
+    `mode` says how it acts, "greedy" or "sample"; by default as the run was judged.
+    """
     record, state = _saved_policies(Path(run_folder))
     if not 0 <= replica < len(record["replicas"]):
         raise ConfigError(f"replica is {replica}: {run_folder} has 0 to {len(record['replicas']) - 1}")
@@ -467,25 +488,24 @@ def load(run_folder: str | Path, replica: int = 0) -> Policy:
     )
     algo = build(replace(config, device="cpu"), _with_capabilities(spec, config))
     _load_policies(algo, select(state, replica))
-    return Policy(algo, spec, config.total_steps, getattr(config.eval, "mode", "greedy"))
+    judged: str = getattr(config.eval, "mode", "greedy")
+    return Policy(algo, spec, config.total_steps, mode or judged)
 
 
 def _with_capabilities(spec: Spec, config: RunConfig) -> Spec:
-    """Algorithms that are built from a table, dynamics or a data set get them again."""
+    """Algorithms that are built from a table or dynamics get them again."""
     needs = registry.entry_of(config.algo).build.needs_of(config.algo)
     if "table" in needs:
         spec = replace(spec, table=getattr(envs.make(config.env, 1), "table", None))
     if "dynamics" in needs:
         spec = replace(spec, dynamics=envs.dynamics(config.env, envs.make(config.env, 1)))
-    if "dataset" in needs:
-        spec = replace(spec, dataset=registry.entry_of(config.data).build(config.data))
     return spec
 
 
 def restore(folder: Path) -> tuple[Task, Algorithm]:
     """A run folder's task and its trained algorithm, all replicas."""
     record, state = _saved_policies(folder)
-    task = Task.of(from_dict(record["config"]))
+    task = Task.of(from_dict(record["config"]), learns=False)
     algo = build(task.config, task.spec())
     _load_policies(algo, state)
     return task, algo
@@ -512,7 +532,8 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
     evaluation = task.evaluation
     step = np.full(len(evaluation.replicas), task.config.total_steps)
     purpose = "test" if seed is None else f"evaluate-{seed}"
-    results = evaluation.again(algo, step, episodes, purpose, lambda: training_envs(folder))
+    later = Later(episodes, purpose, lambda: training_envs(folder))
+    results = evaluation.again(algo, step, later)
     rows = [
         {"replica": r.index, "seed": r.seed, "fold": r.fold} | result
         for r, result in zip(evaluation.replicas, results, strict=True)

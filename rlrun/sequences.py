@@ -11,18 +11,26 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def branch(net: Any, obs: Tensor, memories: Memory, first: Tensor, action: Tensor | None = None) -> Tensor:
+    """One step of the network from each of many memories at once: outputs [R, T, N, out].
+
+    obs [R, T, N, ...], memories with leaves [R, T, N, ...], first [R, T, N], and the action
+    [R, T, N, A] of a network that judges actions. So what a step would be worth with other
+    actions is asked without a second pass over the sequence.
+    """
+    flat = tuple(leaf.flatten(1, 2) for leaf in memories)
+    extra = {} if action is None else {"extra": action.flatten(1, 2)}
+    out, _ = net.step(obs.flatten(1, 2), flat, first.flatten(1, 2), **extra)
+    return out.view(*first.shape, -1)
+
+
 def successor(net: Any, batch: Rollout, memories: Memory) -> Tensor:
     """The network's output at next_obs after every step, [R, T, N, out].
 
-    One parallel step from the memory after each step (leaves [R, T, N, ...], as `unroll`
-    returns them): this bootstraps a truncated episode exactly, where no later row of the
-    sequence could.
+    One parallel step from the memory after each step, as `unroll` returns it: this
+    bootstraps a truncated episode exactly, where no later row of the sequence could.
     """
-    flat = tuple(leaf.flatten(1, 2) for leaf in memories)
-    flat = net.remember(flat, batch.action.flatten(1, 2))
-    never = torch.zeros_like(batch.first.flatten(1, 2))
-    out, _ = net.step(batch.next_obs.flatten(1, 2), flat, never)
-    return out.view(*batch.reward.shape, -1)
+    return branch(net, batch.next_obs, memories, torch.zeros_like(batch.first))
 
 
 def mean_weight(valid: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,8 @@
 
 A probe is a small table. It is played as a native vector env, as a Gymnasium env (for the
 autoreset modes of Gymnasium's own vector env), with vectors or state indices as
-observations, and with two actions or a continuous one cut at the middle of its bounds.
+observations. Its two actions may also be a number, cut at the middle of its bounds, or a
+vector of integers, of which only the last one means the second action.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rlrun.config import key
@@ -23,6 +24,11 @@ from rlrun.registry import register
 from rlrun.rng import uniforms
 
 LOW, HIGH = -1.0, 3.0  # of a continuous action: not symmetric, so that a missing map shows
+ACTIONS = {
+    "discrete": Discrete(2),
+    "multi_discrete": MultiDiscrete((2, 3)),
+    "box": Box(LOW, HIGH, (1,), np.float32),
+}
 
 
 @dataclass(frozen=True)
@@ -87,16 +93,16 @@ class ProbeConfig(EnvConfig):
 
     name: str = key("which probe")
     indices: bool = key("observations are state indices")
-    continuous: bool = key("the action is a number")
+    action: str = key("how an action is given", choices=tuple(ACTIONS))
     autoreset: str = key("native, or an autoreset mode of Gymnasium's SyncVectorEnv")
 
     slow: ClassVar[bool] = False
 
 
 def probe(
-    name: str, *, indices: bool = False, continuous: bool = False, autoreset: str = "native"
+    name: str, *, indices: bool = False, action: str = "discrete", autoreset: str = "native"
 ) -> ProbeConfig:
-    return ProbeConfig(None, RewardConfig(1.0, 0.0, None), name, indices, continuous, autoreset)
+    return ProbeConfig(None, RewardConfig(1.0, 0.0, None), name, indices, action, autoreset)
 
 
 @register("env", "probe", ProbeConfig)
@@ -105,20 +111,29 @@ def build(config: ProbeConfig, num_envs: int) -> VectorEnv:
         return Leak(num_envs)
     table = PROBES[config.name]
     if config.autoreset == "native":
-        return ProbeVector(num_envs, table, config.indices, config.continuous)
+        return ProbeVector(num_envs, table, config.indices, config.action)
     mode = {m.name: m for m in AutoresetMode}[config.autoreset]
     return SyncVectorEnv([lambda: ProbeEnv(table)] * num_envs, autoreset_mode=mode)
 
 
-def spaces(table: Probe, indices: bool, continuous: bool) -> tuple[gymnasium.Space, gymnasium.Space]:
+def spaces(table: Probe, indices: bool, action: str) -> tuple[gymnasium.Space, gymnasium.Space]:
     obs = Discrete(len(table.obs) + 1) if indices else Box(-1.0, 1.0, (len(table.obs[0]),), np.float32)
-    return obs, Box(LOW, HIGH, (1,), np.float32) if continuous else Discrete(2)
+    return obs, ACTIONS[action]
+
+
+def chosen(actions: np.ndarray) -> np.ndarray:
+    """Which of the two actions of a probe these mean, [M], whatever the action space."""
+    if actions.ndim == 1:
+        return actions
+    if actions.dtype.kind == "f":
+        return (actions[:, 0] > (LOW + HIGH) / 2).astype(int)
+    return (actions == (1, 2)).all(1).astype(int)
 
 
 class ProbeVector(NativeVectorEnv):
-    def __init__(self, num_envs: int, table: Probe, indices: bool, continuous: bool) -> None:
-        super().__init__(num_envs, *spaces(table, indices, continuous), table.max_steps)
-        self.indices, self.continuous = indices, continuous
+    def __init__(self, num_envs: int, table: Probe, indices: bool, action: str) -> None:
+        super().__init__(num_envs, *spaces(table, indices, action), table.max_steps)
+        self.indices = indices
         self.starts, self.successor, self.reward = map(
             np.array, (table.starts, table.successor, table.reward)
         )
@@ -129,8 +144,8 @@ class ProbeVector(NativeVectorEnv):
         self._state[rows] = self.starts[(uniforms(seed, np.zeros(1)) * len(self.starts)).astype(int)]
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        chosen = (actions[:, 0] > (LOW + HIGH) / 2).astype(int) if self.continuous else actions
-        after, reward = self.successor[self._state, chosen], self.reward[self._state, chosen]
+        which = self._state, chosen(actions)
+        after, reward = self.successor[which], self.reward[which]
         self._state[:] = after  # -1 is the last row of `vectors`, and means nothing beyond
         return reward.astype(float), after < 0, {}
 
@@ -148,7 +163,7 @@ class ProbeEnv(gymnasium.Env):
 
     def __init__(self, table: Probe) -> None:
         self.table, self.state, self.age = table, 0, 0
-        self.observation_space, self.action_space = spaces(table, False, False)
+        self.observation_space, self.action_space = spaces(table, False, "discrete")
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.ndarray, dict[str, Any]]:
         super().reset(seed=seed)

@@ -40,6 +40,17 @@ SMALL = {
     "algo.sequence_length": 4,
     "algo.burn_in": 2,
     "algo.n_step": 2,
+    "algo.horizon": 4,
+    "algo.n_candidates": 12,
+    "algo.iterations": 2,
+    "algo.ensemble.members": 2,
+    "algo.ensemble.buffer_size": 400,
+    "algo.ensemble.batch_size": 16,
+    "algo.ensemble.learning_starts": 20,
+    "algo.teacher_steps": 300,
+    "algo.demo_steps": 24,
+    "algo.discriminator.batch_size": 16,
+    "algo.discriminator.gradient_steps": 2,
 }
 HOMES = ("", "cartpole", "pendulum", "frozen_lake", "cliff_walking", "bandit")
 
@@ -165,6 +176,16 @@ class Trial:
         self.algo.load_state({k[5:]: v for k, v in state.items() if k.startswith("algo/")})
         if self.collector is not None:
             self.collector.load_state({k[10:]: v for k, v in state.items() if k.startswith("collector/")})
+
+
+@cache
+def lifetime(algo: str, most: int) -> int:
+    """How many updates a small run lasts, `most` at best: some converge before."""
+    if builder(algo).converged is Algorithm.converged:
+        return most
+    trial = Trial.of(small(algo))
+    trial.train(most)
+    return trial.clock.updates
 
 
 def session(config: RunConfig, folder: Path, saved: checkpoint.Checkpoint | None = None) -> Session:

@@ -6,20 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 from support import small
 
-from rlrun import datasets, envs, runner
+from rlrun import cli, datasets, envs, runner
 from rlrun.catalog import conf_dir, recipes
 from rlrun.compose import compose
 from rlrun.config import ConfigError
 from rlrun.core import Box, Discrete, MultiDiscrete, Space
-from rlrun.datasets import FileConfig
+from rlrun.datasets import FileConfig, MinariConfig
 
 FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs")
 
@@ -64,7 +66,7 @@ def test_episodes_are_whole_and_no_more_than_there_are(tmp_path: Path) -> None:
         datasets.read(FileConfig(path, 4))
 
 
-@pytest.mark.parametrize("name", sorted(set(recipes("data")) - {"none", "file"}))
+@pytest.mark.parametrize("name", sorted(set(recipes("data")) - {"none", "file", "minari"}))
 def test_shipped_data_are_sound(name: str) -> None:
     """They fit the environment that they name, and each step leads to the next one."""
     config = compose([f"data={name}"]).data
@@ -303,7 +305,7 @@ def test_memory_lasts_for_an_episode_and_no_longer(tmp_path: Path, monkeypatch: 
             return count % 2, count + 1
 
     folder = runner.execute(small("dqn", total_steps=50), folder=tmp_path / "run", quiet=True).folder
-    monkeypatch.setattr(runner, "load", lambda folder, replica: Counter())
+    monkeypatch.setattr(runner, "load", lambda folder, replica, mode: Counter())
     datasets.record(folder, 6, tmp_path / "set")
     dataset = datasets.load(tmp_path / "set")
     starts = [*np.flatnonzero(dataset.first), len(dataset.first)]
@@ -327,3 +329,221 @@ def test_what_was_recorded_can_be_cloned(tmp_path: Path) -> None:
         compose([*overrides, *quiet, "total_steps=50"]), folder=tmp_path / "clone", quiet=True
     )
     assert clone.exit_code == 0 and clone.summary["env_steps"] == 0
+
+
+@pytest.fixture(scope="module")
+def policy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose policy is stochastic, hardly trained."""
+    folder = tmp_path_factory.mktemp("ppo") / "run"
+    return runner.execute(small("ppo", total_steps=200, replicas=2), folder=folder, quiet=True).folder
+
+
+def test_modes_of_recording(policy_run: Path) -> None:
+    """The same starts; greedy repeats itself where sampling does not, and random is a fair coin."""
+    played = {
+        (mode, again): datasets.play(policy_run, 40, replica=1, mode=mode)
+        for mode in (None, "greedy", "sample", "random")
+        for again in (False, True)
+    }
+    for mode in (None, "greedy", "sample", "random"):
+        (one, about), (other, _) = played[mode, False], played[mode, True]
+        assert all(np.array_equal(one[name], other[name]) for name in FIELDS)  # a pure function of the seed
+        assert about["mode"] == (mode or "greedy") and about["replica"] == 1
+    greedy, sample, random = (played[mode, False][0] for mode in ("greedy", "sample", "random"))
+    assert all(np.array_equal(greedy[name], played[None, False][0][name]) for name in FIELDS)
+    policy = runner.load(policy_run, 1)
+    assert (policy.act(greedy["obs"])[0] == greedy["action"]).all()
+    agree = (policy.act(sample["obs"])[0] == sample["action"]).mean()
+    assert 0.3 < agree < 0.95
+    assert played["random", False][1]["algo"] == "random"
+    assert abs(random["action"].mean() - 0.5) < 4 * 0.5 / np.sqrt(len(random["action"]))
+    assert abs((policy.act(random["obs"])[0] == random["action"]).mean() - 0.5) < 0.08
+    np.testing.assert_array_equal(greedy["obs"][0], random["obs"][0])
+
+
+@pytest.mark.parametrize(
+    "space", [Discrete(5), MultiDiscrete((2, 5)), Box((1, 2), (-1.0, 0.0), (3.0, 1.0))], ids=lambda s: s.kind
+)
+def test_random_actions_are_uniform(space: Space) -> None:
+    numbers = np.random.default_rng(0).uniform(size=(4000, *space.shape))
+    action = datasets._uniform(space, numbers)
+    assert action.shape == numbers.shape and action.dtype == space.dtype
+    assert not datasets._misfit(action, space, bounded=True)
+    expected = {"discrete": 2.0, "multi_discrete": [0.5, 2.0], "box": [[1.0, 0.5]]}[space.kind]
+    np.testing.assert_allclose(action.mean(0), expected, atol=0.1)
+    with pytest.raises(ConfigError, match="no finite bounds"):
+        datasets._uniform(Box((1,), (-np.inf,), (np.inf,)), np.full((3, 1), 0.5))
+
+
+def test_the_command(policy_run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`rlrun record RUN episodes=N` writes into the run folder unless told otherwise."""
+    assert cli.main(["record", str(policy_run), "episodes=3", "mode=random", "replica=1"]) == 0
+    out = policy_run / "episodes"
+    assert f"3 episodes: data=file data.path={out}" in capsys.readouterr().out
+    about = json.loads((out / "dataset.json").read_text())
+    assert (about["episodes"], about["mode"], about["replica"]) == (3, "random", 1)
+    assert cli.main(["record", str(policy_run), "--episodes", "3"]) == 2
+    assert "is a data set already" in capsys.readouterr().err
+    assert cli.main(["record", str(policy_run), "episode=3"]) == 2
+    assert "unrecognized arguments: episode=3" in capsys.readouterr().err
+    assert cli.main(["--json", "record", str(policy_run), "mode=sample", f"out={out}-2"]) == 0
+    assert json.loads(capsys.readouterr().out)["mode"] == "sample"
+
+
+# What a run keeps of its data
+
+
+@pytest.fixture
+def cloned(tmp_path: Path) -> Path:
+    """A finished run of behaviour cloning on a data set of its own."""
+    copy = shutil.copytree(datasets.SHIPPED / "cartpole_expert", tmp_path / "set")
+    config = small("bc", total_steps=30)
+    config.data = FileConfig(str(copy), 1)
+    return runner.execute(config, folder=tmp_path / "run", quiet=True).folder
+
+
+def test_acting_needs_no_data(cloned: Path) -> None:
+    """Loading, judging and recording a policy go on without the data set that it learned from."""
+    before = runner.evaluate(cloned, 3)
+    shutil.rmtree(cloned.parent / "set")
+    assert runner.load(cloned).act(np.zeros(4))[0] in (0, 1)
+    assert runner.evaluate(cloned, 3) == before
+    assert datasets.record(cloned, 2, cloned / "again")["episodes"] == 2
+    (cloned / "summary.json").unlink()
+    with pytest.raises(ConfigError, match="no such folder"):  # learning does need them
+        runner.resume(cloned, quiet=True)
+
+
+def test_resuming_on_changed_data_is_refused(cloned: Path) -> None:
+    """One reward of the steps that are used; those of a later episode do not matter."""
+    folder = cloned.parent / "set"
+    (cloned / "summary.json").unlink()  # as if it had been killed while judging
+    recorded = runner.read_run(cloned)["data_sha256"]
+    assert recorded == datasets.sha256(datasets.read(FileConfig(str(folder), 1)))
+    whole = vars(datasets.load(folder))
+    for changed, refused in ((-1, False), (7, True)):
+        values = {name: whole[name].copy() for name in FIELDS}
+        values["reward"][changed] += 1.0
+        shutil.rmtree(folder)
+        datasets.save(folder, values, {})
+        if refused:
+            with pytest.raises(ConfigError, match="have changed"):
+                runner.resume(cloned, quiet=True)
+        else:
+            assert runner.resume(cloned, quiet=True).exit_code == 0
+            (cloned / "summary.json").unlink()
+
+
+# Minari
+
+
+@pytest.fixture
+def minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(tmp_path / "minari"))
+    return pytest.importorskip("minari")
+
+
+@pytest.mark.parametrize("algo", ["ppo", "sac"])
+def test_minari_gives_back_what_it_got(algo: str, minari: Any, tmp_path: Path) -> None:
+    """Step for step, with discrete and with continuous actions; and what comes back can be cloned."""
+    run = runner.execute(small(algo, total_steps=100), folder=tmp_path / "run", quiet=True).folder
+    about = datasets.record(run, 4, tmp_path / "set", minari="test/mine-v0")
+    ours, theirs = datasets.load(tmp_path / "set"), datasets.read_minari(MinariConfig("test/mine-v0", None))
+    for name in (*FIELDS, "first"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert datasets.sha256(ours) == datasets.sha256(theirs)
+    assert datasets.read_minari(MinariConfig("test/mine-v0", 2)).first.sum() == 2
+    found = minari.load_dataset("test/mine-v0")
+    assert (found.total_episodes, found.total_steps) == (4, about["steps"])
+    config = runner.from_dict(runner.read_run(run)["config"])
+    datasets.check(theirs, *envs.spaces(envs.make(config.env, 1)), "minari", "its own")
+    clone = small("bc", total_steps=10)
+    clone.env, clone.data = config.env, MinariConfig("test/mine-v0", None)
+    assert runner.execute(clone, folder=tmp_path / "clone", quiet=True).exit_code == 0
+    with pytest.raises(ConfigError, match="already exists"):
+        datasets.record(run, 1, minari="test/mine-v0")
+
+
+def test_an_episode_that_was_cut_off_is_truncated(minari: Any) -> None:
+    from rlrun import exchange
+
+    values = arrays(6, terminated=np.zeros(6, bool), truncated=np.arange(6) == 5)
+    space = gymnasium.spaces.Box(-9.0, 9.0, (3,), np.float32), gymnasium.spaces.Discrete(2)
+    exchange.save("test/cut-v0", values, *space, {"algo": "nobody"})
+    for group in minari.load_dataset("test/cut-v0").iterate_episodes():
+        assert group.truncations.tolist() == [False] * 5 + [True]
+    file = Path(minari.load_dataset("test/cut-v0").storage.data_path) / "main_data.hdf5"
+    with pytest.importorskip("h5py").File(file, "r+") as data:
+        data["episode_0/truncations"][-1] = False
+    assert exchange.load("test/cut-v0")["truncated"].tolist() == [False] * 5 + [True]
+
+
+def test_what_minari_lacks_is_named(minari: Any, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nobody/nothing-v0: Minari has no such") as refusal:
+        datasets.read_minari(MinariConfig("nobody/nothing-v0", None))
+    assert "minari download" in str(refusal.value) and len(refusal.value.lines) == 3
+    nested = gymnasium.spaces.Dict(x=gymnasium.spaces.Box(0.0, 1.0, (1,)))
+    buffer = minari.data_collector.EpisodeBuffer(
+        id=0,
+        observations={"x": np.zeros((3, 1), np.float32)},
+        actions=np.zeros(2, np.int64),
+        rewards=[0.0, 0.0],
+        terminations=[False, True],
+        truncations=[False, False],
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        minari.create_dataset_from_buffers(
+            "test/nested-v0", [buffer], observation_space=nested, action_space=gymnasium.spaces.Discrete(2)
+        )
+    with pytest.raises(ConfigError, match="nested observations"):
+        datasets.read_minari(MinariConfig("test/nested-v0", None))
+
+
+def test_without_minari_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "minari", None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=r"pip install 'rlrun\[minari\]'"):
+        datasets.read_minari(MinariConfig("a/b-v0", None))
+
+
+@pytest.mark.parametrize(
+    "total_steps", [200, 900]
+)  # a replay buffer of 400 that is half full, or was overwritten
+def test_a_replay_buffer_is_a_data_set(total_steps: int, tmp_path: Path) -> None:
+    """Each env's steps in order of time, one env after the other, the last episode of each cut off."""
+    run = runner.execute(small("dqn", total_steps=total_steps), folder=tmp_path / "run", quiet=True).folder
+    whole, _ = datasets.replayed(run, 1)
+    assert (whole["terminated"] | whole["truncated"]).nonzero()[0].tolist() == [len(whole["reward"]) - 1]
+    episodes = 2
+    while True:
+        try:
+            arrays, about = datasets.replayed(run, episodes)
+        except ConfigError as refusal:
+            assert f"has {episodes - 1}" in str(refusal)
+            break
+        episodes += 1
+    assert len(arrays["reward"]) == min(total_steps, 400)
+    datasets.save(tmp_path / "set", arrays, about)
+    dataset = datasets.load(tmp_path / "set")
+    ended = (dataset.terminated | dataset.truncated)[:-1]
+    np.testing.assert_array_equal(dataset.next_obs[:-1][~ended], dataset.obs[1:][~ended])
+    assert (dataset.next_obs[:-1][ended] != dataset.obs[1:][ended]).any(-1).all()
+    assert about["mode"] == "replay" and about["return_mean"] == pytest.approx(
+        dataset.reward.sum() / dataset.first.sum()
+    )
+
+
+def test_steps_that_follow_each_other_are_written_once(tmp_path: Path) -> None:
+    """Both ways of writing are read as the same arrays."""
+    loose = arrays()
+    ended = np.arange(6) % 2 == 1
+    chained = loose | {"next_obs": np.where(ended[:, None], loose["next_obs"], np.roll(loose["obs"], -1, 0))}
+    for name, saved, stored in (("a", loose, "next_obs"), ("b", chained, "last_obs")):
+        datasets.save(tmp_path / name, saved, {})
+        from safetensors.numpy import load_file
+
+        assert stored in load_file(tmp_path / name / "steps.safetensors")
+        loaded = datasets.load(tmp_path / name)
+        for field in FIELDS:
+            np.testing.assert_array_equal(getattr(loaded, field), saved[field])
+            assert getattr(loaded, field).dtype == saved[field].dtype

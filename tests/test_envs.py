@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from rlrun import core, envs
 from rlrun.compose import install
-from rlrun.config import violations
+from rlrun.config import ConfigError, violations
 from rlrun.envs.vector.base import NativeVectorEnv, normals
 from rlrun.envs.vector.gym import GymVectorEnv
 from rlrun.rng import keys
@@ -41,6 +41,10 @@ NATIVE = (
     "shortcut_maze",
     "taxi",
     "bandit",
+    "bandit_bernoulli",
+    "bandit_drifting",
+    "point",
+    "point_discrete",
 )
 
 
@@ -506,7 +510,7 @@ def test_bandit_is_the_testbed() -> None:
         assert not terminated.any() and not truncated.any()
         np.testing.assert_array_equal(info["optimal"], means.argmax(1) == arms)
         np.testing.assert_allclose(info["regret"], means.max(1) - means[np.arange(2000), arms])
-    assert env.metrics == ("regret", "optimal")
+    assert env.metrics == ("reward", "regret", "optimal") and env.sums == ("regret",)
     assert abs(np.mean(noise)) < 0.03 and abs(np.std(noise) - 1) < 0.02
     assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 0.1  # anew at every step
     _, _, _, _, best = env.step(means.argmax(1))
@@ -518,6 +522,21 @@ def test_bandit_options() -> None:
     env.reset(seed=seeds(3))
     _, reward, _, _, info = env.step(np.array([0, 1, 3]))
     assert reward.tolist() == [5, 5, 5] and info["optimal"].tolist() == [1, 1, 1]  # all tie
+
+
+def test_point_by_hand() -> None:
+    """A tenth of the velocity a step, inside the square; the reward is minus the distance then left."""
+    env, choosing = make("point", 2, "goal=[1,0]"), make("point_discrete", 5, "goal=[1,0]")
+    for each in (env, choosing):
+        each.reset(seed=0)
+        state = each.state()
+        state["place"][:] = [0.95, 0.5]
+        each.load_state(state)
+    obs, reward, *_ = env.step(np.array([[0.3, -1.0], [9.0, -9.0]], np.float32))
+    np.testing.assert_allclose(obs, [[0.98, 0.4], [1.0, 0.4]], atol=1e-6)
+    np.testing.assert_allclose(reward, [-np.hypot(0.02, 0.4), -0.4], atol=1e-6)
+    obs, *_ = choosing.step(np.arange(5))  # stay, east, north, west, south
+    np.testing.assert_allclose(obs, [[0.95, 0.5], [1, 0.5], [0.95, 0.6], [0.85, 0.5], [0.95, 0.4]], atol=1e-6)
 
 
 # Exact resume.
@@ -852,6 +871,14 @@ def test_envs_that_cannot_be_made_are_refused(ids: None) -> None:
         envs.make(config_of("gym", "id=test/Wordy-v0"), 1)
 
 
+def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.startswith("gymnasium.envs.box2d")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "Box2D", None)  # an import of it fails
+    with pytest.raises(ConfigError, match=r"Box2D is not installed(.|\n)*rlrun\[box2d\]"):
+        envs.make(config_of("lunar_lander"), 1)
+
+
 def test_dict_and_tuple_observations_are_flattened(ids: None) -> None:
     env = make("gym", 2, "id=test/Nested-v0")
     obs, _ = env.reset(seed=seeds(2))
@@ -924,15 +951,15 @@ def test_spaces_of_ours() -> None:
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pygame") is None, reason="pygame is not installed")
-@pytest.mark.parametrize("name", [*(name for name in NATIVE if name != "bandit"), "gym"])
+@pytest.mark.parametrize("name", [*NATIVE, "gym"])
 def test_frames_show_the_state(name: str) -> None:
     env = make(name, 2, *(["id=CartPole-v1"] if name == "gym" else []))
     env.reset(seed=seeds(2))
     before = env.render_frame(0)
     assert before.dtype == np.uint8 and before.ndim == 3 and before.shape[2] == 3 and before.std() > 0
-    down = 2 if name == "cliff_walking" else 1  # where nothing moves, the picture stays
-    continuous = isinstance(env.single_action_space, gymnasium.spaces.Box)
-    action = np.zeros((2, 1)) if continuous else np.full(2, down if "lake" in name else 0)
+    moves = name.startswith(("frozen", "taxi", "point"))  # action 0 may change nothing
+    shape = env.single_action_space.shape
+    action = np.ones((2, *shape)) if shape else np.full(2, int(moves))
     for _ in range(6):
         env.step(action)
     after = env.render_frame(0)
@@ -945,11 +972,6 @@ def test_frames_show_the_state(name: str) -> None:
     np.testing.assert_array_equal(env.render_frame(0), before)
     assert len(env.render()) == 2
     env.close()
-
-
-def test_bandit_has_no_picture() -> None:
-    with pytest.raises(NotImplementedError, match="Bandit has no picture"):
-        make("bandit", 1).render_frame(0)
 
 
 def test_missing_pygame_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from probes import probe
 from support import QUIET, Trial
 from torch import Tensor, nn
 
@@ -21,9 +23,10 @@ MLP = ("algo=ppo", "model.hidden=[8]")
 LSTM = ("algo=lstm_ppo", "model.hidden_size=8", "env=cartpole_masked")
 
 
-def trial(*overrides: str, replicas: int = 2) -> Trial:
+def trial(*overrides: str, replicas: int = 2, env: Any = None) -> Trial:
     quiet = [f"{name}={value}" for name, value in QUIET.items()]
-    return Trial.of(compose([*overrides[:1], *SMALL, *quiet, f"replicas={replicas}", *overrides[1:]]))
+    config = compose([*overrides[:1], *SMALL, *quiet, f"replicas={replicas}", *overrides[1:]])
+    return Trial.of(config if env is None else replace(config, env=env))
 
 
 def collect(run: Trial) -> Rollout:
@@ -55,7 +58,15 @@ def step_zero(run: Trial) -> np.ndarray:
 )
 def test_first_minibatch_sees_the_policy_that_acted(overrides: tuple[str, ...]) -> None:
     """Ratio 1, divergence 0 and nothing clipped, also after updates, in every chunk, across episode ends."""
-    run = trial(*overrides)
+    same_policy_as_acted(trial(*overrides))
+
+
+@pytest.mark.parametrize("overrides", [MLP, (*LSTM, "model.previous_action=true")], ids=" ".join)
+def test_first_minibatch_sees_the_policy_that_chose_two_integers(overrides: tuple[str, ...]) -> None:
+    same_policy_as_acted(trial(*overrides, env=probe("corridor", action="multi_discrete")))
+
+
+def same_policy_as_acted(run: Trial) -> None:
     algo = run.algo
     assert isinstance(algo, PPO)
     run.train(3)
@@ -281,6 +292,68 @@ def test_steps_that_are_not_valid_change_nothing() -> None:
 
 
 # The whole update
+
+
+A2C = ("algo=a2c", "model.hidden=[8]", "algo.ent_coef=0.01")
+
+
+@pytest.mark.parametrize(
+    "overrides,env",
+    [
+        (A2C, None),
+        ((*A2C, "algo.gae_lambda=1.0", "algo.clip_range=0.001", "algo.shared=true"), None),
+        ((*A2C, "env=pendulum", "model.normalize_obs=true"), None),
+        (A2C, probe("corridor", action="multi_discrete")),
+        (("algo=actor_critic", "model.hidden=[8]", "algo.rollout_steps=1"), None),
+        (("algo=lstm_a2c", *LSTM[1:], "algo.normalize_returns=false"), None),
+        (("algo=lstm_a2c", *LSTM[1:], "algo.normalize_returns=false", "algo.shared=false"), None),
+    ],
+    ids=["a2c", "shared", "pendulum", "multi_discrete", "actor_critic", "lstm_a2c", "lstm_a2c apart"],
+)
+def test_the_gradient_of_a2c_is_that_of_its_plain_loss(overrides: tuple[str, ...], env: Any) -> None:
+    """One epoch of one minibatch: log-probability times advantage, whatever the clip range."""
+    run = trial(*overrides, env=env)
+    algo = run.algo
+    assert isinstance(algo, PPO)
+    run.train(5)
+    rollout = collect(run)
+    (batch,) = algo.minibatches(algo.prepare(rollout))
+    parameters = list(algo.nets.parameters())
+    ours = torch.autograd.grad(algo.loss(batch)[0].sum(), parameters)
+    plain = torch.autograd.grad(plain_loss(algo, rollout).sum(), parameters)
+    for a, b in zip(ours, plain, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-9, rtol=1e-7)
+    count = algo.optim.state()["count"].clone()
+    algo.update(rollout, step=step_zero(run))
+    assert torch.equal(algo.optim.state()["count"], count + 1)
+
+
+def plain_loss(algo: PPO, rollout: Rollout) -> Tensor:
+    """Advantage actor-critic (Mnih et al. 2016), step by step, [R]: lambda-returns by their own recursion."""
+    config, leaves, memory = algo.config, algo.leaves, rollout.memory
+    logs, entropies, values, bootstraps = [], [], [], []
+    for t in range(rollout.reward.shape[1]):
+        obs, first, action = rollout.obs[:, t], rollout.first[:, t], rollout.action[:, t]
+        out, after = algo.actor.step(obs, memory[:leaves], first)
+        values.append(algo.value(obs, memory, first))
+        memory_after = algo.actor.remember(after, action)
+        if algo.critic is not None:
+            seen = algo.critic.step(obs, memory[leaves:], first)[1]
+            memory_after += algo.critic.remember(seen, action)
+        memory = memory_after
+        bootstraps.append(algo.value(rollout.next_obs[:, t], memory, torch.zeros_like(first)).detach())
+        distribution = algo.head.distribution(out[..., : algo.head.size])
+        logs.append(distribution.log_prob(rollout.extras["raw"][:, t] if algo.head.raw else action))
+        entropies.append(distribution.entropy())
+    target, targets = bootstraps[-1], []
+    for t in reversed(range(len(values))):
+        ended = rollout.terminated[:, t] | rollout.truncated[:, t]
+        later = torch.where(ended, bootstraps[t], torch.lerp(bootstraps[t], target, config.gae_lambda))
+        target = rollout.reward[:, t] + config.gamma * later * ~rollout.terminated[:, t]
+        targets.insert(0, target)
+    log, entropy, value, wanted = (torch.stack(x, 1) for x in (logs, entropies, values, targets))
+    each = -log * (wanted - value.detach()) + config.vf_coef * (value - wanted).square()
+    return (each - config.ent_coef * entropy).mean((1, 2))
 
 
 class Reference(nn.Module):

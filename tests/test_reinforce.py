@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from probes import probe
 from support import QUIET, Trial
 from torch import Tensor
 
@@ -18,10 +20,11 @@ from rlrun.core import Box, Discrete, Rollout, Spec
 KINDS = {"dtype": torch.float64}
 
 
-def trial(*overrides: str) -> Trial:
+def trial(*overrides: str, env: Any = None) -> Trial:
     quiet = [f"{name}={value}" for name, value in QUIET.items()]
-    small = ("num_envs=4", "dtype=float64", "env.max_steps=25", "replicas=2", "total_steps=100000")
-    return Trial.of(compose(["algo=reinforce", *small, *quiet, *overrides]))
+    small = ("num_envs=4", "dtype=float64", "env.max_steps=25", "replicas=2", "algo.baseline=mean")
+    config = compose(["algo=reinforce", *small, *quiet, *overrides])
+    return Trial.of(config if env is None else replace(config, env=env))
 
 
 def collected(run: Trial, updates: int = 2) -> tuple[Reinforce, Rollout]:
@@ -49,6 +52,9 @@ def log_probs(algo: Reinforce, rollout: Rollout, r: int, n: int) -> Tensor:
             scale = algo.head.parameters["log_std"][r, 0].exp()
             normal = torch.distributions.Normal(out[r, 0], scale)
             steps.append(normal.log_prob(rollout.extras["raw"][r, t, n]).sum())
+        elif rollout.action.ndim == 4:  # two integers
+            parts = zip(out[r, 0].split((2, 3)), rollout.action[r, t, n], strict=True)
+            steps.append(sum(part.log_softmax(-1)[chosen] for part, chosen in parts))
         else:
             steps.append(out[r, 0].log_softmax(-1)[rollout.action[r, t, n]])
     return torch.stack(steps)
@@ -66,8 +72,10 @@ def reference_loss(algo: Reinforce, rollout: Rollout, r: int) -> Tensor:
         ]
         logs.append(own)
     weight = torch.tensor(returns, **KINDS)
-    if algo.config.whiten:
-        weight = (weight - weight.mean()) / (weight.std(unbiased=False) + 1e-8)
+    if algo.config.baseline == "mean":
+        weight = weight - weight.mean()
+    if algo.config.normalize:
+        weight = weight / (weight.square().mean().sqrt() + 1e-8)
     return -(torch.cat(logs) * weight).mean()
 
 
@@ -75,7 +83,13 @@ def reference_loss(algo: Reinforce, rollout: Rollout, r: int) -> Tensor:
     "overrides",
     [
         ("env=cartpole",),
-        ("env=cartpole", "algo.whiten=false", "algo.gamma=0.9", "model.normalize_obs=true"),
+        (
+            "env=cartpole",
+            "algo.baseline=none",
+            "algo.normalize=false",
+            "algo.gamma=0.9",
+            "model.normalize_obs=true",
+        ),
         ("env=pendulum", "env.max_steps=6"),
         ("env=cartpole_masked", "model=lstm", "model.hidden_size=5", "model.previous_action=true"),
     ],
@@ -86,6 +100,16 @@ def test_gradient_equals_a_plain_loop_over_episodes(overrides: tuple[str, ...]) 
     lengths = rollout.valid.sum(1)
     if "env=pendulum" not in overrides:  # whose episodes are all equally long
         assert len(set(lengths.flatten().tolist())) > 2 and not rollout.valid.all()
+    same_gradient(algo, rollout)
+
+
+def test_gradient_of_two_integers_equals_a_plain_loop() -> None:
+    algo, rollout = collected(trial("algo.normalize=false", env=probe("obs_action", action="multi_discrete")))
+    assert rollout.action.shape == (2, 1, 4, 2)
+    same_gradient(algo, rollout)
+
+
+def same_gradient(algo: Reinforce, rollout: Rollout) -> None:
     ours = gradients(algo, algo.loss(rollout)[0])
     plain = gradients(algo, reference_loss(algo, rollout, 0) + reference_loss(algo, rollout, 1))
     assert any(grad.abs().max() > 1e-3 for grad in plain)
@@ -95,7 +119,7 @@ def test_gradient_equals_a_plain_loop_over_episodes(overrides: tuple[str, ...]) 
 
 def test_padding_changes_nothing() -> None:
     """What follows an episode's end belongs to another one, and is neither learned from nor counted."""
-    algo, rollout = collected(trial("algo.baseline=true"))
+    algo, rollout = collected(trial("algo.baseline=value"))
     padding = ~rollout.valid
     assert padding.any()
     other = rollout.with_(
@@ -149,24 +173,24 @@ def episodes(*rewards: list[float], truncated: bool = False) -> Rollout:
 @pytest.mark.parametrize("truncated", [False, True])
 def test_weights_are_returns_to_go_without_a_factor_of_the_time(truncated: bool) -> None:
     """Rewards 1, 0, 8 and a lone 2, gamma 1/2: returns 3, 4, 8 and 2; the mean of all four, times log 2."""
-    algo = lone(gamma=0.5, whiten=False)
+    algo = lone(gamma=0.5, baseline="none", normalize=False)
     loss, metrics = algo.loss(episodes([1.0, 0.0, 8.0], [2.0], truncated=truncated))
     assert loss.item() == pytest.approx(math.log(2.0) * (3.0 + 4.0 + 8.0 + 2.0) / 4)
     assert metrics["loss/entropy"].item() == pytest.approx(math.log(2.0))
 
 
 @pytest.mark.parametrize("rewards", [([5.0],), ([5.0], [5.0], [5.0])])
-def test_whitening_returns_that_are_all_alike_gives_no_gradient(rewards: tuple[list[float], ...]) -> None:
+def test_normalising_returns_that_are_all_alike_gives_no_gradient(rewards: tuple[list[float], ...]) -> None:
     """Also a single one: not NaN, and not an arbitrary direction."""
-    algo = lone(whiten=True)
+    algo = lone(baseline="mean", normalize=True)
     loss, _ = algo.loss(episodes(*rewards))
     assert loss.item() == 0.0
     assert all(torch.count_nonzero(grad) == 0 for grad in gradients(algo, loss))
 
 
-def test_whitening_is_over_all_steps_of_a_replica() -> None:
+def test_the_mean_is_over_all_steps_of_a_replica() -> None:
     """Returns 1 and 3 become -1 and 1, whichever episodes they are from."""
-    algo = lone(whiten=True, gamma=1.0)
+    algo = lone(baseline="mean", normalize=True, gamma=1.0)
     rollout = episodes([1.0], [3.0])
     action = torch.tensor([[[0, 1]]])
     loss, _ = algo.loss(rollout.with_(action=action))
@@ -177,7 +201,7 @@ def test_whitening_is_over_all_steps_of_a_replica() -> None:
 
 
 def test_baseline_learns_the_return_and_the_policy_gets_the_difference() -> None:
-    algo = lone(gamma=1.0, whiten=False, baseline=True)
+    algo = lone(gamma=1.0, normalize=False, baseline="value")
     rollout = episodes([1.0, 1.0], [4.0])
     with torch.no_grad():
         dict(algo.nets.named_parameters())["baseline.head.layers.1.bias"].fill_(1.5)
@@ -189,7 +213,7 @@ def test_baseline_learns_the_return_and_the_policy_gets_the_difference() -> None
     assert by_name["baseline.head.layers.1.bias"].item() == pytest.approx(-2.0 * sum(differences) / 3)
     # the policy's loss reaches no weight of the baseline, and the other way round
     policy = {k: v for k, v in by_name.items() if k.startswith("policy")}
-    alone = lone(gamma=1.0, whiten=False)
+    alone = lone(gamma=1.0, normalize=False, baseline="none")
     shifted = rollout.with_(reward=torch.tensor([[[1.0, 2.5], [-0.5, 9.0]]], **KINDS))
     alone.optim.flat.copy_(algo.optim.flat[:, : alone.optim.flat.shape[1]])
     for a, b in zip(policy.values(), gradients(alone, alone.loss(shifted)[0]), strict=True):

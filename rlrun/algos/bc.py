@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rlrun.config import ConfigError, key
-from rlrun.core import Act, Algorithm, Box, Memory, Mode, Rollout, Spec
+from rlrun.core import Act, Algorithm, Box, Dataset, Memory, Mode, Rollout, Spec
 from rlrun.distributions import Bounds, action_head
 from rlrun.lazy import nn, torch
 from rlrun.registry import register
@@ -40,7 +40,7 @@ class BCConfig:
     burn_in: int = key("steps before them that only fill the memory", min=0)
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        if hasattr(run.model, "hidden_size") or self.sequence_length + self.burn_in == 1:
+        if run.recurrent or self.sequence_length + self.burn_in == 1:
             return []
         return [
             "algo.sequence_length and algo.burn_in need a model with memory: "
@@ -55,10 +55,11 @@ class BC(Algorithm):
     rollout_steps = 0
     action_kinds = ("discrete", "multi_discrete", "box")
     needs = ("dataset",)
+    family = "imitation"
+    takes_memory = True
     saved: ClassVar = {"net": "weights", "head": "weights", "optim": "optimizer", "rng": "random"}
 
     def __init__(self, spec: Spec, config: BCConfig, model: Any) -> None:
-        assert spec.dataset is not None
         self.spec, self.config = spec, config
         self.actions = action_head(spec)
         self.head = self.actions.parameters
@@ -70,12 +71,15 @@ class BC(Algorithm):
         )
         self.rng = Stream(spec.seeds, "sample", spec.device)
         self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
-        # One copy of the steps, [steps, ...], serves all replicas.
-        self.obs, self.taken, self.first = (
-            torch.from_numpy(array).to(spec.device)
-            for array in (spec.dataset.obs, spec.dataset.action, spec.dataset.first)
-        )
         self.length = config.burn_in + config.sequence_length
+        if spec.dataset is not None:
+            self.read(spec.dataset)
+
+    def read(self, data: Dataset) -> None:
+        """Take the steps to learn from, [steps, ...]: one copy serves all replicas."""
+        self.obs, self.taken, self.first = (
+            torch.from_numpy(array).to(self.spec.device) for array in (data.obs, data.action, data.first)
+        )
         if self.length > len(self.first):
             raise ConfigError(
                 f"algo.burn_in + sequence_length is {self.length}: the data have {len(self.first)} steps",

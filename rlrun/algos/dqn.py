@@ -1,7 +1,8 @@
 """Deep Q-networks: Mnih et al., "Human-level control through deep reinforcement learning"
-(2015), with double Q-learning (van Hasselt et al. 2016), dueling heads (Wang et al. 2016)
-and n-step targets. With a recurrent model it learns from sequences with stored memory and
-burn-in (Hausknecht and Stone 2015; Kapturowski et al., "R2D2", 2019).
+(2015), with double Q-learning (van Hasselt et al. 2016), dueling heads (Wang et al. 2016),
+prioritised replay (Schaul et al. 2016) and n-step targets, each a flag. With a recurrent
+model it learns from sequences with stored memory and burn-in (Hausknecht and Stone 2015;
+Kapturowski et al., "R2D2", 2019).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._offpolicy import TargetConfig, buffer_problems, cadence, cadence_conflicts
+from rlrun.algos._offpolicy import ReplayConfig, TargetSync, cadence
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Discrete, Memory, Mode, Rollout, Spec
 from rlrun.explore import EpsilonConfig, epsilon_greedy
@@ -21,61 +22,59 @@ from rlrun.returns import n_step
 from rlrun.rng import Stream
 from rlrun.schedules import schedule
 from rlrun.sequences import mean_weight, successor, take_steps
-from rlrun.storage import Replay
+from rlrun.storage import PrioritizedReplay, Replay, SequentialReplay
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlrun.config import RunConfig
+
+@dataclass
+class PriorityConfig:
+    alpha: float = key("how much the error counts; 0 draws uniformly, 1 in proportion", min=0, max=1)
+    beta: float = key("share of the bias to correct at the start; all of it at the end", min=0, max=1)
+    eta: float = key("weight of a sequence's largest error, against its mean one", min=0, max=1)
 
 
 @dataclass
-class DQNConfig:
+class DQNConfig(ReplayConfig):
     gamma: float = key("discount factor", min=0, max=1)
     learning_rate: float = key("Adam's step size at the start", above=0)
     lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
     adam_eps: float = key("Adam's epsilon", above=0)
     max_grad_norm: float | None = key("gradient clipping, per replica; null: none", above=0)
     clip: str = key("clip by the global norm, or each element by value", choices=("norm", "value"))
-    n_step: int = key("steps of reward in a target", min=1)
     double: bool = key("choose the next action with the online network")
     dueling: bool = key("split the head into a value and advantages")
     loss: str = key("the error's loss", choices=("huber", "mse"))
-    reward_scale: float = key("rewards are multiplied by this before learning", above=0)
-    buffer_size: int = key("env steps kept for replay, per replica", min=1)
-    batch_size: int = key("sequences in a minibatch", min=1)
-    learning_starts: int = key("env steps before the first update", min=0)
-    train_every: int = key("env steps between updates", min=1)
-    gradient_steps: int = key("gradient steps in an update", min=1)
-    sequence_length: int = key("steps of a sequence that are learned from; above 1 needs memory", min=1)
-    burn_in: int = key("steps that only refresh memory before them", min=0)
-    target: TargetConfig = key("the target network")
+    sampling: str = key(
+        "how a minibatch is drawn: at random, as one stretch of time, or by error",
+        choices=("uniform", "sequential", "prioritized"),
+    )
+    priority: PriorityConfig = key("what prioritized sampling goes by")
     epsilon: EpsilonConfig = key("random actions while training")
 
-    def problems(self) -> list[str]:
-        return buffer_problems(self.buffer_size, self.learning_starts, self.batch_size)
-
-    def conflicts(self, run: RunConfig) -> list[str]:
-        found = cadence_conflicts(self.train_every, run.num_envs)
-        if not hasattr(run.model, "hidden_size") and (self.sequence_length > 1 or self.burn_in):
-            found.append(
-                "algo.sequence_length and algo.burn_in need a model with memory: "
-                "set them to 1 and 0, or use model=lstm or model=gru"
-            )
-        return found
+    def replay(self, num_envs: int, recurrent: bool) -> Replay:
+        """An empty buffer that is sampled in this config's way."""
+        if self.sampling == "prioritized":
+            return PrioritizedReplay(self.buffer_size, num_envs, self.length(recurrent), self.priority.alpha)
+        if self.sampling == "sequential":
+            return SequentialReplay(self.buffer_size, num_envs, self.sequence_length if recurrent else 1)
+        return Replay(self.buffer_size, num_envs)
 
 
 @register("algo", "dqn", DQNConfig)
 class DQN(Algorithm):
     """Learn action values off-policy from replay; recurrent with any memory model."""
 
+    family = "value-based"
+    takes_memory = True
     saved: ClassVar = {
         "net": "weights",
         "target": "weights",
         "optim": "optimizer",
         "replay": "replay",
         "rng": "random",
-        "updates": "optimizer",
+        "sync": "optimizer",
     }
 
     def __init__(self, spec: Spec, config: DQNConfig, model: Any) -> None:
@@ -90,15 +89,14 @@ class DQN(Algorithm):
         self.optim = nn.Adam(
             self.net, eps=config.adam_eps, max_grad_norm=config.max_grad_norm, clip=config.clip
         )
-        self.target_flat = nn.flatten(self.target)
-        self.replay = Replay(config.buffer_size, spec.num_envs)
+        self.sync = TargetSync(config.target, self.optim.flat, nn.flatten(self.target))
+        self.length = config.length(self.net.recurrent)
+        self.replay = config.replay(spec.num_envs, self.net.recurrent)
         self.rng = Stream(spec.seeds, "sample", spec.device)
-        self.updates = torch.zeros(spec.replicas, dtype=torch.int64)  # the same number in every replica
-        # A transition needs n rows; a sequence runs through its burn-in and learned steps.
-        self.length = config.burn_in + config.sequence_length if self.net.recurrent else config.n_step
         epsilon = config.epsilon
         self.epsilon = schedule(epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps)
         self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
+        self.beta = schedule("linear", config.priority.beta, 1.0, spec.total_steps)
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.net.initial_memory(num_envs)
@@ -121,18 +119,30 @@ class DQN(Algorithm):
         assert rollout is not None
         self.net.observe(rollout.obs, rollout.valid)
         self.replay.add(rollout)
+        self.sync.collected(rollout)
         if len(self.replay) < max(self.config.learning_starts, 1) or self.replay.size < self.length:
             return {}
-        learning_rate = self.learning_rate(step)
+        metrics: dict[str, Tensor] = {}
         for _ in range(self.config.gradient_steps * self.updates_per_rollout):
             batch = self.replay.sample(self.config.batch_size, self.length, self.rng)
-            loss, q = self.loss(batch)
-            grad_norm = self.optim.step(loss, learning_rate)
-            self.sync_target()
+            metrics = self.learn(batch, step)
+        return metrics
+
+    def learn(self, batch: Rollout, step: np.ndarray) -> dict[str, Tensor]:
+        """One gradient step on sequences [R, L, B, ...]."""
+        loss, q, error = self.loss(batch, self.beta(step))
+        grad_norm = self.optim.step(loss, self.learning_rate(step))
+        self.sync.updated()
+        if isinstance(self.replay, PrioritizedReplay):
+            self.replay.reprioritise(batch.info["cell"], self.priority(error))
         return {"loss/q": loss.detach(), "train/q": q, "train/grad_norm": grad_norm}
 
-    def loss(self, batch: Rollout) -> tuple[Tensor, Tensor]:
-        """Mean error of each replica [R], and its mean action value [R], over a batch [R, L, B, ...]."""
+    def loss(self, batch: Rollout, beta: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Over a batch [R, L, B, ...]: mean loss and mean action value, [R], and every error [R, L, B].
+
+        Sequences that were drawn by priority weigh less the likelier they were, to the
+        power of beta [R], and the least likely one weighs 1.
+        """
         config = self.config
         values = self.recurrent_values if self.net.recurrent else self.values
         out, action, valid, total, discount, target_next, online_next = values(batch)
@@ -143,9 +153,24 @@ class DQN(Algorithm):
         target = torch.add(discount * next_value, total, alpha=config.reward_scale)  # [R, L, B]
         q = out.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         kind = torch.nn.functional.huber_loss if config.loss == "huber" else torch.nn.functional.mse_loss
-        error = kind(q, target, reduction="none")
-        weight = mean_weight(valid, error.dtype)
-        return (error * weight).sum((1, 2)), (q.detach() * weight).sum((1, 2))
+        loss = kind(q, target, reduction="none") + self.penalty(out, q)
+        mean = mean_weight(valid, q.dtype)
+        weight = mean
+        if "probability" in batch.info:
+            likelihood = batch.info["probability"]
+            power = torch.from_numpy(beta).to(likelihood).unsqueeze(1)
+            importance = (likelihood.amin(1, keepdim=True) / likelihood) ** power  # [R, B]
+            weight = mean * importance.unsqueeze(1).to(mean)
+        return (loss * weight).sum((1, 2)), (q.detach() * mean).sum((1, 2)), (q.detach() - target) * valid
+
+    def penalty(self, out: Tensor, q: Tensor) -> Tensor | float:
+        """What a variant adds to the loss of each step [R, L, B], by all action values and the one taken."""
+        return 0.0
+
+    def priority(self, error: Tensor) -> Tensor:
+        """Of sequences, by the errors [R, L, B] of their steps: [R, B] (Kapturowski et al. 2019)."""
+        size, eta = error.abs(), self.config.priority.eta
+        return eta * size.amax(1) + (1.0 - eta) * size.mean(1)
 
     def values(self, batch: Rollout) -> tuple[Tensor, ...]:
         """Without memory: only the first of each window's n steps is learned from."""
@@ -180,8 +205,3 @@ class DQN(Algorithm):
                 online_next = successor(self.net, learned, tuple(leaf.detach() for leaf in onlines))
         next_values = take_steps(target_next, last), take_steps(online_next, last)
         return out, learned.action, learned.valid, total, discount, *next_values
-
-    def sync_target(self) -> None:
-        self.updates += 1
-        if int(self.updates[-1]) % self.config.target.every == 0:
-            self.target_flat.lerp_(self.optim.flat, self.config.target.tau)

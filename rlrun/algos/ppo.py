@@ -3,8 +3,11 @@
 details of proximal policy optimization" (2022).
 
 With a recurrent model, minibatches are made of chunks of the rollout, each replayed from
-the memory that acting had at its start. One epoch of one minibatch is advantage
-actor-critic (A2C): the ratio is 1, and clipping does nothing.
+the memory that acting had at its start. One epoch of one minibatch is advantage actor-critic
+(A2C, Mnih et al. 2016): the ratio is 1, clipping does nothing, and the gradient is that of
+the log-probability times the advantage (Huang et al., "A2C is a special case of PPO", 2022).
+With rollouts of one step and lambda 0 it is the one-step actor-critic of Sutton and Barto
+(2018, 13.5), a batch of environments at a time.
 """
 
 from __future__ import annotations
@@ -60,7 +63,7 @@ class PPOConfig:
         return []
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        recurrent = hasattr(run.model, "hidden_size")
+        recurrent = run.recurrent
         if self.chunk_length is not None and not recurrent:
             return [
                 "algo.chunk_length needs a model with memory: set it to null, or use model=lstm or model=gru"
@@ -80,6 +83,8 @@ Batch = Mapping[str, "Tensor"]  # fields [R, L, B, ...]; memory.0, ... [R, B, ..
 class PPO(Algorithm):
     """Improve a stochastic policy with its own rollouts, a few clipped epochs on each."""
 
+    family = "policy gradient"
+    takes_memory = True
     saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "optimizer", "rng": "random"}
     obs_kinds = ("box", "discrete", "multi_discrete")
     action_kinds = ("discrete", "multi_discrete", "box")

@@ -1,6 +1,8 @@
 """REINFORCE: Williams, "Simple statistical gradient-following algorithms for connectionist
 reinforcement learning" (1992). Whole episodes, Monte Carlo returns and nothing else, except
-an optional baseline.
+a baseline: none, the mean of the update's returns, or a learned value of the observation
+(Sutton and Barto 2018, 13.4). With memory it is the recurrent policy gradient of Wierstra
+et al. (2007): backpropagation through whole episodes.
 
 A step's gradient is weighted by its return to go, without the factor gamma^t that the
 discounted objective would ask for: as nearly everywhere, gamma only reduces variance. An
@@ -35,8 +37,11 @@ class ReinforceConfig:
     lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
     adam_eps: float = key("Adam's epsilon", above=0)
     max_grad_norm: float | None = key("global norm of a replica's gradient is clipped to this", above=0)
-    whiten: bool = key("weights of an update's steps less their mean, divided by their deviation")
-    baseline: bool = key("subtract a learned value of the observation from the returns")
+    baseline: str = key(
+        "what is subtracted from the returns: nothing, an update's mean, or a learned value",
+        choices=("none", "mean", "value"),
+    )
+    normalize: bool = key("then divide them by the root of their mean square")
     ent_coef: float = key("weight of the entropy bonus", min=0)
     log_std: float = key("where a Gaussian policy's log deviation begins, in half widths of the bounds")
 
@@ -46,6 +51,8 @@ class Reinforce(Algorithm):
     """Follow the gradient of the return; an update is one episode of each env."""
 
     whole_episodes = True
+    family = "policy gradient"
+    takes_memory = True
     saved: ClassVar = {"nets": "weights", "optim": "optimizer"}
     obs_kinds = ("box", "discrete", "multi_discrete")
     action_kinds = ("discrete", "multi_discrete", "box")
@@ -56,7 +63,7 @@ class Reinforce(Algorithm):
         init = Stream(spec.seeds, "init")
         self.policy = nn.build_network(model, spec.obs, [nn.Head(self.head.size, 0.01)], init, spec)
         networks = {"policy": self.policy}
-        if config.baseline:
+        if config.baseline == "value":
             networks["baseline"] = nn.build_network(model, spec.obs, [nn.Head(1, 1.0)], init, spec)
         self.nets = torch.nn.ModuleDict({**networks, "head": self.head.parameters})
         self.networks = tuple(networks.values())
@@ -101,10 +108,10 @@ class Reinforce(Algorithm):
             weight = returns - value[..., 0].detach()
             loss = loss + error
             metrics["loss/value"] = error.detach()
-        if config.whiten:
-            weight = weight - masked_mean(weight, valid)[:, None, None]
-            deviation = masked_mean(weight.square(), valid).sqrt()[:, None, None]
-            weight = weight / (deviation + 1e-8)  # steps that are all alike, or just one: 0
+        if config.baseline == "mean":
+            weight = returns - masked_mean(returns, valid)[:, None, None]
+        if config.normalize:  # returns that all equal their mean, or just one: 0
+            weight = weight / (masked_mean(weight.square(), valid).sqrt() + 1e-8)[:, None, None]
         policy = masked_mean(-log_prob * weight, valid)
         metrics |= {"loss/policy": policy.detach(), "loss/entropy": entropy.detach()}
         return loss + policy, metrics

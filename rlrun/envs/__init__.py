@@ -3,9 +3,10 @@
 Configs and builders live in the modules of this package, which import neither gymnasium
 nor torch; the classes they build live in `rlrun.envs.vector` and are imported when needed.
 An environment may offer more than Gymnasium's API, as plain attributes: `table` (the known
-decision process), `metrics` (names of per-step info arrays worth averaging; `reward` too, if
-no episode ends), `sums` (those also worth adding up over a run), `shapings` (training rewards
-by name) and `state()` / `load_state()` for an exact resume.
+decision process), `dynamics` (its laws, see `core.Dynamics`), `metrics` (names of per-step
+info arrays worth averaging; `reward` too, if no episode ends), `sums` (those also worth adding
+up over a run), `shapings` (training rewards by name; with `dynamics`, of torch tensors too)
+and `state()` / `load_state()` for an exact resume.
 """
 
 from __future__ import annotations

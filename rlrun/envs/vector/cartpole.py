@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from rlrun.envs.vector.base import Arrays, NativeVectorEnv, constant
+from rlrun.lazy import torch
 from rlrun.rng import uniforms
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 X_LIMIT = 2.4
 THETA_LIMIT = 12 * 2 * math.pi / 360
@@ -22,7 +26,6 @@ TOTAL_MASS = POLE_MASS + 1.0
 POLE_MOMENT = POLE_MASS * HALF_LENGTH
 
 _FORCES = np.array([-10.0, 10.0])
-_LIMITS = np.array([[X_LIMIT], [THETA_LIMIT]])
 
 
 class CartPole(NativeVectorEnv):
@@ -37,10 +40,10 @@ class CartPole(NativeVectorEnv):
         if not velocities:
             high = high[::2]
         super().__init__(num_envs, Box(-high, high, dtype=np.float32), Discrete(2), max_steps)
+        self.dynamics = _dynamics if velocities else None
         self._state = np.zeros((4, num_envs))
-        _, self._x_dot, self._theta, self._theta_dot = self._state
-        self._position, self._velocity = self._state[0::2], self._state[1::2]
-        self._visible = self._state.T if velocities else self._position.T
+        self._rows = tuple(self._state)
+        self._visible = self._state.T if velocities else self._state[0::2].T
         self._reward = constant(1.0, num_envs)
         self.shapings = {"centering": self._centering}
 
@@ -48,19 +51,9 @@ class CartPole(NativeVectorEnv):
         self._state[:, rows] = START * (2.0 * uniforms(seed, np.arange(4)[:, None]) - 1.0)
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        # The order of operations is Gymnasium's, so that the results are its very bits.
-        force = _FORCES.take(actions)
-        sin, cos = np.sin(self._theta), np.cos(self._theta)
-        push = (force + POLE_MOMENT * np.square(self._theta_dot) * sin) / TOTAL_MASS
-        theta_acc = (GRAVITY * sin - cos * push) / (
-            HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * np.square(cos) / TOTAL_MASS)
-        )
-        x_acc = push - POLE_MOMENT * theta_acc * cos / TOTAL_MASS
-        self._position += TAU * self._velocity
-        self._x_dot += TAU * x_acc
-        self._theta_dot += TAU * theta_acc
-        x_out, theta_out = np.abs(self._position) > _LIMITS
-        return self._reward, x_out | theta_out, {}
+        for row, after in zip(self._rows, _move(np, self._rows, _FORCES.take(actions)), strict=True):
+            row[:] = after
+        return self._reward, _fallen(self._rows), {}
 
     def _observe(self) -> np.ndarray:
         return self._visible.astype(np.float32, order="C")
@@ -78,3 +71,29 @@ class CartPole(NativeVectorEnv):
 
     def _pose(self, renderer: Any, index: int) -> None:
         renderer.state = self._state[:, index]
+
+
+def _move(xp: Any, state: Any, force: Any) -> tuple[Any, Any, Any, Any]:
+    """The four numbers of `state`, [...] each, one step later; `xp` is their module, numpy or torch.
+
+    The order of operations is Gymnasium's, so that the results are its very bits.
+    """
+    x, x_dot, theta, theta_dot = state
+    sin, cos = xp.sin(theta), xp.cos(theta)
+    push = (force + POLE_MOMENT * xp.square(theta_dot) * sin) / TOTAL_MASS
+    theta_acc = (GRAVITY * sin - cos * push) / (
+        HALF_LENGTH * (4.0 / 3.0 - POLE_MASS * xp.square(cos) / TOTAL_MASS)
+    )
+    x_acc = push - POLE_MOMENT * theta_acc * cos / TOTAL_MASS
+    return x + TAU * x_dot, x_dot + TAU * x_acc, theta + TAU * theta_dot, theta_dot + TAU * theta_acc
+
+
+def _fallen(state: Any) -> Any:
+    x, _, theta, _ = state
+    return (abs(x) > X_LIMIT) | (abs(theta) > THETA_LIMIT)
+
+
+def _dynamics(obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The cart and pole's `core.Dynamics`: the observation is the state."""
+    state = _move(torch, obs.unbind(-1), torch.as_tensor(_FORCES, dtype=obs.dtype, device=obs.device)[action])
+    return torch.stack(state, -1), torch.ones_like(state[0]), _fallen(state)

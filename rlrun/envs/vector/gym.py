@@ -15,6 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlrun.config import ConfigError
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
 
 
@@ -24,7 +25,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     A sub-environment that has ended stays as it is until it is reset.
 
     Raises:
-        ValueError: Gymnasium cannot make it, or a space is not one of arrays or integers.
+        ConfigError: Gymnasium cannot make it, or a space is not one of arrays or integers.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         obs, action = one.observation_space, one.action_space
         self.single_observation_space, self.single_action_space = obs, action
         if obs.shape is None or action.shape is None:
-            raise ValueError(
+            raise ConfigError(
                 f"env.id {env_id}: {obs if obs.shape is None else action} is not made of arrays or integers"
             )
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in (obs, action))
@@ -68,7 +69,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             if isinstance(env.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
                 env = gymnasium.wrappers.FlattenObservation(env)  # one vector; integers become one-hot
         except (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
-            raise ValueError(f"env.id {self.env_id} cannot be made: {error}") from error
+            advice = "pip install 'rlrun[box2d]'" if "Box2D" in str(error) else ""
+            raise ConfigError(f"env.id {self.env_id} cannot be made: {error}", advice) from error
         return env
 
     def reset(

@@ -1,0 +1,442 @@
+"""Planning by sampling, or model predictive control: imagine many plans from here, do the first
+step of the best, and plan again.
+
+Three classics are settings of one loop. Random shooting (Nagabandi et al. 2018) draws actions
+uniformly and takes the best plan. The cross-entropy method (de Boer et al., "A tutorial on the
+cross-entropy method", 2005; for control Chua et al., "PETS", 2018) draws them around a mean,
+and moves it and its spread to those of an elite, several times over. MPPI (Williams et al.,
+"Model predictive path integral control", 2017) weighs all plans by exp(return / temperature).
+
+What follows an action is imagined by the task's own dynamics, or by an ensemble of networks
+that is learned while acting (Chua et al. 2018, with deterministic members), rewards and ends
+included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from rlrun.algos._offpolicy import buffer_problems, cadence, cadence_conflicts
+from rlrun.config import ConfigError, key
+from rlrun.core import (
+    Act,
+    Algorithm,
+    Box,
+    Discrete,
+    Dynamics,
+    Memory,
+    Mode,
+    Rollout,
+    Spec,
+    State,
+    Stateful,
+    copy_leaves,
+)
+from rlrun.distributions import Bounds, finite_bounds
+from rlrun.lazy import nn, torch
+from rlrun.registry import register
+from rlrun.rng import Stream, child, keys
+from rlrun.sequences import masked_mean, mean_weight
+from rlrun.storage import Replay
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlrun.config import RunConfig
+
+Parameters = tuple["Tensor", ...]  # of a distribution over plans; its centre [R, H, 1, N, A] comes first
+
+
+@dataclass
+class EnsembleConfig:
+    members: int = key("networks; a plan's return is the mean of what they expect", min=1)
+    learning_rate: float = key("Adam's step size", above=0)
+    buffer_size: int = key("env steps kept for replay, per replica", min=1)
+    batch_size: int = key("transitions in each member's minibatch", min=1)
+    learning_starts: int = key("env steps before the first update, with actions drawn at random", min=0)
+    train_every: int = key("env steps between updates", min=1)
+    gradient_steps: int = key("gradient steps in an update", min=1)
+
+    def problems(self) -> list[str]:
+        return buffer_problems(self.buffer_size, self.learning_starts, self.batch_size)
+
+
+@dataclass
+class MPCConfig:
+    dynamics: str = key("the task's own, or learned while acting", choices=("known", "learned"))
+    gamma: float = key("discount factor within a plan", min=0, max=1)
+    horizon: int = key("steps of a plan", min=1)
+    n_candidates: int = key("plans imagined at a time", min=1)
+    iterations: int = key("times that plans are drawn, each time closer to the good ones", min=1)
+    n_elites: int | None = key("plans that count, all alike; null: all do, by the temperature", min=1)
+    temperature: float | None = key("return that makes a plan e times heavier; null: elites", above=0)
+    noise: float | None = key(
+        "first spread around the plan so far: deviation in half-ranges, or share of uniform choices; "
+        "null: uniform, and no plan is kept",
+        above=0,
+    )
+    correlation: float = key("of a plan's noise from one step to the next", min=0, below=1)
+    smoothing: float = key("weight of the old mean and spread in the new ones", min=0, below=1)
+    ensemble: EnsembleConfig = key("the learned dynamics, where they are learned")
+
+    def problems(self) -> list[str]:
+        found = []
+        if (self.n_elites is None) == (self.temperature is None):
+            found.append("n_elites and temperature: one of them must be null, and the other a number")
+        if self.n_elites is not None and self.n_elites > self.n_candidates:
+            found.append(
+                f"n_elites is {self.n_elites}: it must be at most n_candidates ({self.n_candidates})"
+            )
+        return found
+
+    def conflicts(self, run: RunConfig) -> list[str]:
+        return [
+            line.replace("algo.", "algo.ensemble.", 1)
+            for line in cadence_conflicts(self.ensemble.train_every, run.num_envs)
+        ]
+
+
+@register("algo", "mpc", MPCConfig)
+class MPC(Algorithm):
+    """Plan afresh at every step, from the last plan shifted by one: that is the memory.
+
+    All noise comes from `points`, fixed numbers in (0, 1) that are drawn once a replica: so
+    greedy acting is a function of the observation and the plan. Otherwise each step shifts
+    them at random, modulo 1, which leaves each of them uniform (Cranley and Patterson 1976).
+    """
+
+    family = "planning"
+    obs_kinds = ("box",)
+    action_kinds = ("discrete", "box")
+    saved: ClassVar = {"points": "weights", "dynamics": "own"}
+
+    @classmethod
+    def needs_of(cls, config: MPCConfig) -> tuple[str, ...]:
+        return ("dynamics",) if config.dynamics == "known" else ()
+
+    def __init__(self, spec: Spec, config: MPCConfig, model: Any) -> None:
+        """Raises ConfigError unless observations are vectors and actions have finite bounds."""
+        assert isinstance(spec.obs, Box)
+        if len(spec.obs.shape) != 1 or not spec.obs.dtype.startswith("float"):
+            raise ConfigError(
+                f"planning needs observations that are vectors of floats, these are {spec.obs.dtype} "
+                f"{list(spec.obs.shape)}",
+                "env=gym can flatten them: env.wrappers=[FlattenObservation]",
+            )
+        self.spec, self.config = spec, config
+        self.rollout_steps, self.updates_per_rollout = cadence(config.ensemble.train_every, spec.num_envs)
+        self.plans = _plans(spec, config.noise)
+        self.dtype = getattr(torch, spec.dtype)
+        # Noise of each iteration, the same for all envs: [R, I, H, K, 1, numbers a step].
+        shape = (config.iterations, config.horizon, config.n_candidates, 1, self.plans.numbers)
+        self.points = Stream(spec.seeds, "points", spec.device).uniform(*shape).to(self.dtype)
+        lag = np.abs(np.subtract.outer(np.arange(config.horizon), np.arange(config.horizon)))
+        factor = np.linalg.cholesky(np.power(config.correlation, lag))  # 0 ** 0 is 1
+        self.factor = torch.tensor(factor, dtype=self.dtype, device=spec.device)
+
+        self.dynamics: Known | Ensemble
+        if config.dynamics == "known":
+            assert spec.dynamics is not None
+            self.dynamics = Known(spec.dynamics)
+        else:
+            self.dynamics = Ensemble(spec, config.ensemble, model, self.plans.encode)
+
+    def initial_memory(self, num_envs: int) -> Memory:
+        return (self.neutral(num_envs),) if self.config.noise is not None else ()
+
+    def neutral(self, num_envs: int) -> Tensor:
+        """A plan for nothing in particular, [R, N, H, A]."""
+        shape = (self.spec.replicas, num_envs, self.config.horizon, self.plans.size)
+        return self.points.new_full(shape, self.plans.neutral)
+
+    def act(
+        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+    ) -> Act:
+        neutral = self.neutral(first.shape[1])
+        plan = torch.where(first[..., None, None], neutral, memory[0]) if memory else neutral
+        points = self.points
+        if mode != "greedy":
+            _, iterations, horizon, *_, numbers = points.shape
+            shift = rng.uniform(iterations, horizon, 1, 1, numbers).to(points)
+            points = (points + shift).frac()
+        plan, promised = self.improve(plan.transpose(1, 2).unsqueeze(2), obs, points)  # [R, H, 1, N, A]
+        action = self.plans.best(plan[:, 0, 0])  # [R, N] or [R, N, A]
+        if mode == "explore":
+            uniform = self.plans.uniform(rng.uniform(action.shape[1], self.plans.numbers).to(points))
+            early = torch.from_numpy(step < self.dynamics.starts).to(action.device)
+            action = torch.where(
+                early.view(-1, *[1] * (action.ndim - 1)), self.plans.actions(uniform), action
+            )
+        if memory:
+            rest = plan[:, 1:].squeeze(2).transpose(1, 2)
+            memory = (torch.cat((rest, neutral[:, :, :1]), 2),)
+        return Act(action, memory, {"promised": promised} if mode == "explore" else {})
+
+    def improve(self, plan: Tensor, obs: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
+        """A better plan [R, H, 1, N, A] from obs [R, N, F], and the return it promises, [R, N]."""
+        tiny = torch.finfo(points.dtype).eps
+        noise = torch.special.ndtri(points.clamp(tiny, 1.0 - tiny))
+        noise = torch.einsum("gh,rihknc->rigknc", self.factor, noise)
+        parameters = self.plans.around(plan)
+        for numbers in noise.unbind(1):
+            candidates = self.plans.draw(parameters, numbers)  # [R, H, K, N, ...]
+            returns = self.imagine(obs, self.plans.actions(candidates))  # [R, K, N]
+            weights = self.weigh(returns)
+            fitted = self.plans.fit(candidates, weights[:, None, :, :, None])
+            old = parameters
+            parameters = tuple(
+                torch.lerp(a, b, self.config.smoothing) for a, b in zip(fitted, old, strict=True)
+            )
+        return parameters[0], (weights * returns).sum(1)
+
+    def imagine(self, obs: Tensor, actions: Tensor) -> Tensor:
+        """Returns [R, K, N] of taking actions [R, H, K, N, ...] from obs [R, N, F]; none after an end."""
+        lead = (len(obs), self.dynamics.members, actions.shape[2], obs.shape[1])
+        obs = obs[:, None, None].expand(*lead, -1)
+        total, weight = obs.new_zeros(lead), obs.new_ones(lead)
+        for action in actions.unbind(1):
+            obs, reward, terminated = self.dynamics(obs, action.unsqueeze(1).expand(*lead, *action.shape[3:]))
+            total += weight * reward
+            weight = self.config.gamma * weight * ~terminated
+        returns = total.mean(1)
+        return torch.where(returns.isfinite(), returns, torch.finfo(returns.dtype).min)
+
+    def weigh(self, returns: Tensor) -> Tensor:
+        """What each candidate counts, [R, K, N], 1 in all; candidates as good as the last elite are elite."""
+        if self.config.temperature is not None:
+            return (returns / self.config.temperature).softmax(1)
+        assert self.config.n_elites is not None
+        last = returns.topk(self.config.n_elites, 1).values[:, -1:]
+        elite = (returns >= last).to(returns.dtype)
+        return elite / elite.sum(1, keepdim=True)
+
+    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+        """`train/surprise` is the dynamics' mean squared error on steps that they have not learned from."""
+        assert rollout is not None
+        lead = (len(rollout.obs), self.dynamics.members, *rollout.reward.shape[1:])
+        obs, action = (x.unsqueeze(1).expand(*lead, *x.shape[3:]) for x in (rollout.obs, rollout.action))
+        with torch.no_grad():
+            next_obs, reward, _ = self.dynamics(obs, action)  # [R, members, T, N, ...]
+        error = (next_obs.mean(1) - rollout.next_obs).square().sum(-1)
+        error += (reward.mean(1) - rollout.reward).square()
+        return {
+            "train/surprise": masked_mean(error, rollout.valid),
+            "train/promised": masked_mean(rollout.extras["promised"], rollout.valid),
+            **self.dynamics.learn(rollout, self.updates_per_rollout),
+        }
+
+
+class NormalPlans:
+    """Each element of each action a normal, clipped to the bounds; mean and deviation in [-1, 1]."""
+
+    neutral = 0.0
+
+    def __init__(self, spec: Spec, box: Box, noise: float | None) -> None:
+        self.size = self.numbers = box.size
+        self.noise, self.shape = noise, box.shape
+        self.bounds = finite_bounds(box, spec)
+
+    def around(self, plan: Tensor) -> Parameters:
+        """The first mean and deviation."""
+        return plan, torch.full_like(plan, self.noise or 0.0)
+
+    def draw(self, parameters: Parameters, noise: Tensor) -> Tensor:
+        """Candidates [R, H, K, N, A] in [-1, 1], from normal noise [R, H, K, 1, A]."""
+        if self.noise is None:
+            return self.uniform(torch.special.ndtr(noise))
+        mean, deviation = parameters
+        return torch.addcmul(mean, deviation, noise).clamp(-1.0, 1.0)
+
+    def uniform(self, points: Tensor) -> Tensor:
+        """Any candidates, from numbers [..., A] in (0, 1)."""
+        return 2.0 * points - 1.0
+
+    def fit(self, candidates: Tensor, weights: Tensor) -> Parameters:
+        """Mean and deviation of weighted candidates."""
+        mean = (weights * candidates).sum(2, keepdim=True)
+        return mean, (weights * (candidates - mean).square()).sum(2, keepdim=True).sqrt()
+
+    def actions(self, candidates: Tensor) -> Tensor:
+        """As the env takes them."""
+        return self.bounds.apply(candidates).unflatten(-1, self.shape)
+
+    best = actions  # of a mean [R, N, A]
+
+    def encode(self, actions: Tensor) -> Tensor:
+        """Actions [..., *shape] as inputs of a network, [..., A]."""
+        return self.bounds.invert(actions.flatten(actions.ndim - len(self.shape)))
+
+
+class CategoricalPlans:
+    """Each step a choice; its parameters are the probabilities."""
+
+    numbers = 1
+
+    def __init__(self, spec: Spec, space: Discrete, noise: float | None) -> None:
+        self.size, self.neutral = space.n, 1.0 / space.n
+        self.noise = 1.0 if noise is None else min(noise, 1.0)
+        self.eye = torch.eye(space.n, dtype=getattr(torch, spec.dtype), device=spec.device)
+
+    def around(self, plan: Tensor) -> Parameters:
+        """The plan's probabilities, mixed with a share of uniform ones."""
+        return (plan + self.noise * (self.neutral - plan),)
+
+    def draw(self, parameters: Parameters, noise: Tensor) -> Tensor:
+        """Candidates [R, H, K, N], from normal noise [R, H, K, 1, 1]: choices by their cumulative share."""
+        below = parameters[0].cumsum(-1)[..., :-1]
+        return (torch.special.ndtr(noise) > below).sum(-1)
+
+    def uniform(self, points: Tensor) -> Tensor:
+        """Any candidates, from numbers [..., 1] in (0, 1)."""
+        return (points.squeeze(-1) * self.size).long()
+
+    def fit(self, candidates: Tensor, weights: Tensor) -> Parameters:
+        """How often each action stands in weighted candidates."""
+        return ((weights * self.encode(candidates)).sum(2, keepdim=True),)
+
+    def actions(self, candidates: Tensor) -> Tensor:
+        """As the env takes them."""
+        return candidates
+
+    def best(self, probabilities: Tensor) -> Tensor:
+        """The likeliest actions [R, N]."""
+        return probabilities.argmax(-1)
+
+    def encode(self, actions: Tensor) -> Tensor:
+        """Actions [...] as inputs of a network, one-hot [..., A]."""
+        return self.eye[actions]
+
+
+def _plans(spec: Spec, noise: float | None) -> NormalPlans | CategoricalPlans:
+    if isinstance(spec.action, Discrete):
+        return CategoricalPlans(spec, spec.action, noise)
+    assert isinstance(spec.action, Box)
+    return NormalPlans(spec, spec.action, noise)
+
+
+class Known(Stateful):
+    """The task's own laws: one member, and nothing to learn."""
+
+    members, starts = 1, 0
+
+    def __init__(self, laws: Dynamics) -> None:
+        self.laws = laws
+
+    def __call__(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.laws(obs, action)
+
+    def learn(self, rollout: Rollout, updates: int) -> dict[str, Tensor]:
+        return {}
+
+
+class Ensemble(Stateful):
+    """Learned `core.Dynamics`: E networks a replica, apart by their first weights and what they are shown.
+
+    They are one network of R * E replicas, from observations (normalised if the model says
+    so) and actions to the change of the observation and the reward, both normalised, and
+    the logit of an end.
+    """
+
+    saved: ClassVar = {
+        "weights": "weights",
+        "targets": "normalizer",
+        "moments": "optimizer",
+        "replay": "replay",
+        "rng": "random",
+    }
+
+    def __init__(
+        self, spec: Spec, config: EnsembleConfig, model: Any, encode: Callable[[Tensor], Tensor]
+    ) -> None:
+        assert isinstance(spec.obs, Box)
+        self.config, self.encode, self.columns = config, encode, spec.obs.size + 1
+        self.members, self.starts = config.members, config.learning_starts
+        seeds = child(keys(spec.seeds, "member")[:, None], np.arange(self.members)).ravel().tolist()
+        heads = [nn.Head(self.columns), nn.Head(1)]
+        size = spec.action.n if isinstance(spec.action, Discrete) else spec.action.size  # type: ignore[union-attr]
+        self.net = nn.build_network(
+            model,
+            spec.obs,
+            heads,
+            Stream(seeds, "init"),
+            replace(spec, seeds=tuple(seeds)),
+            extra_inputs=size,
+        )
+        self.optim = nn.Adam(self.net)
+        self.weights = Folded(self.net.state_dict, spec.replicas)
+        self.moments = Folded(self.optim.state, spec.replicas)
+        self.targets = nn.RunningNorm(
+            spec.replicas, self.columns, getattr(torch, spec.dtype), spec.device
+        )  # of changes and rewards, [R, F + 1]
+        self.replay = Replay(config.buffer_size, spec.num_envs)
+        self.rng = Stream(spec.seeds, "sample", spec.device)
+        bounds = Bounds(spec.obs, spec.dtype, spec.device)
+        self.low, self.high = bounds.low, bounds.high
+
+    def __call__(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each member's next_obs, reward and terminated; inputs and outputs are [R, E, ..., features]."""
+        out = self.outputs(obs.flatten(0, 1), action.flatten(0, 1)).view(*obs.shape[:-1], -1)
+        lead = (-1, *[1] * (obs.ndim - 2), self.columns)
+        scale, shift = self.targets.scale.view(lead), self.targets.shift.view(lead)
+        expected = (out[..., :-1] - shift) / scale
+        next_obs = (obs + expected[..., :-1]).clamp(self.low, self.high)
+        return next_obs, expected[..., -1], out[..., -1] > 0.0
+
+    def outputs(self, obs: Tensor, action: Tensor) -> Tensor:
+        """The networks' columns [R * E, rows, F + 2], for inputs [R * E, ...]."""
+        never = torch.zeros((), dtype=torch.bool, device=obs.device)  # there is no memory to clear
+        return self.net.step(obs, (), never, extra=self.encode(action))[0]
+
+    def learn(self, rollout: Rollout, updates: int) -> dict[str, Tensor]:
+        """Store a rollout, and take gradient steps once there is enough; metrics [R]."""
+        config = self.config
+        target, valid = _changes(rollout), rollout.valid
+        self.targets.update(target, valid & target.isfinite().all(-1))
+        self.net.observe(*(x.repeat_interleave(self.members, 0) for x in (rollout.obs, valid)))
+        self.replay.add(rollout)
+        if len(self.replay) < max(config.learning_starts, 1):
+            return {}
+        for _ in range(config.gradient_steps * updates):
+            batch = self.replay.sample(self.members * config.batch_size, 1, self.rng)
+            loss = self.loss(batch)
+            grad_norm = self.optim.step(loss, config.learning_rate)
+        return {
+            "loss/dynamics": loss.detach().view(-1, self.members).mean(1),
+            "train/grad_norm": grad_norm.view(-1, self.members).mean(1),
+        }
+
+    def loss(self, batch: Rollout) -> Tensor:
+        """Of every member on a part of its own of the batch [R, 1, E * B, ...]: [R * E]."""
+        target = self.targets.normalise(_changes(batch).squeeze(1))  # [R, E * B, F + 1]
+        out = self.outputs(self.deal(batch.obs[:, 0]), self.deal(batch.action[:, 0]))  # [R * E, B, F + 2]
+        error = 0.5 * (out[..., :-1] - self.deal(target)).square().sum(-1)
+        ended = self.deal(batch.terminated[:, 0]).to(out.dtype)
+        error += torch.nn.functional.binary_cross_entropy_with_logits(out[..., -1], ended, reduction="none")
+        weight = mean_weight(self.deal(batch.valid[:, 0]).unsqueeze(1), error.dtype).squeeze(1)
+        return (error * weight).sum(1)
+
+    def deal(self, x: Tensor) -> Tensor:
+        """[R, E * B, ...] -> [R * E, B, ...]: rows for each member."""
+        return x.reshape(len(x) * self.members, self.config.batch_size, *x.shape[2:])
+
+
+def _changes(rollout: Rollout) -> Tensor:
+    """What an ensemble is to predict: [R, T, N, F + 1], changes of the observation and rewards."""
+    return torch.cat((rollout.next_obs - rollout.obs, rollout.reward.unsqueeze(-1)), -1)
+
+
+class Folded:
+    """Saves what has replicas and members as one axis, leaves [R * E, ...], as [R, E, ...]."""
+
+    def __init__(self, leaves: Callable[[], State], replicas: int) -> None:
+        self._leaves, self._replicas = leaves, replicas
+
+    def state(self) -> State:
+        return {name: leaf.unflatten(0, (self._replicas, -1)) for name, leaf in self._leaves().items()}
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        copy_leaves(self.state(), state, "ensemble")

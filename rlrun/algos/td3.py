@@ -1,0 +1,95 @@
+"""Deterministic policy gradients off-policy: DDPG and TD3, one algorithm with flags.
+
+Lillicrap et al., "Continuous control with deep reinforcement learning" (DDPG, 2016), and
+Fujimoto, van Hoof and Meger, "Addressing function approximation error in actor-critic
+methods" (TD3, 2018), whose three additions can be had one by one: the lesser of two critics
+(`twin`), noise on the target's action (`target_noise`), and a policy that moves less often
+than its critics (`policy_delay`). Exploration is Gaussian noise, as in the latter, which
+found correlated (Ornstein-Uhlenbeck) noise to be of no use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from rlrun.algos._actor_critic import ActorCritic, ActorCriticConfig, Trace
+from rlrun.algos._offpolicy import TargetSync
+from rlrun.config import key
+from rlrun.core import Mode, Rollout, Spec
+from rlrun.lazy import nn, torch
+from rlrun.registry import register
+from rlrun.rng import Stream
+from rlrun.sequences import masked_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass
+class TD3Config(ActorCriticConfig):
+    exploration_noise: float = key("deviation of the noise on actions, whose bounds are 2 apart", min=0)
+    twin: bool = key("two critics, the lesser of which makes targets; false: one")
+    target_noise: float = key("deviation of the noise on the target's action, in the same unit", min=0)
+    target_noise_clip: float = key("the most that noise may be", min=0)
+    policy_delay: int = key("critic updates between updates of the policy", min=1)
+
+
+@register("algo", "td3", TD3Config)
+class TD3(ActorCritic):
+    """Learn a deterministic policy off-policy (Lillicrap et al. 2016; Fujimoto et al. 2018)."""
+
+    saved: ClassVar = ActorCritic.saved | {
+        "target_actor": "weights",
+        "actor_sync": "optimizer",
+        "updates": "optimizer",
+    }
+
+    def __init__(self, spec: Spec, config: TD3Config, model: Any) -> None:
+        super().__init__(spec, config, model, outputs=1, critics=2 if config.twin else 1)
+        self.target_actor = self.actor.target()
+        self.actor_sync = TargetSync(config.target, self.actor_optim.flat, nn.flatten(self.target_actor))
+        self.updates = torch.zeros(spec.replicas, dtype=torch.int64)  # the same number in every replica
+
+    def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
+        action = out.tanh()
+        if mode == "explore":
+            action = action + self.config.exploration_noise * rng.normal(*action.shape[1:]).to(action.dtype)
+        return action
+
+    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+        assert rollout is not None
+        self.actor_sync.collected(rollout)
+        return super().update(rollout, step=step)
+
+    def learn(self, batch: Rollout, step: np.ndarray) -> dict[str, Tensor]:
+        learned = self.learned(batch)
+        critics = self.judge(batch, learned)
+        critic_loss, q = self.critic_loss(critics, self.target(batch, learned), learned)
+        metrics = {"loss/critic": critic_loss.detach(), "train/q": q}
+        self.updates += 1
+        if int(self.updates[-1]) % self.config.policy_delay == 0:
+            actor_loss = self.actor_loss(self.trace(self.actor, batch, learned), critics[0], learned)
+            self.actor_optim.step(actor_loss, self.actor_rate(step))
+            metrics["loss/actor"] = actor_loss.detach()
+        metrics["train/grad_norm"] = self.critic_optim.step(critic_loss, self.critic_rate(step))
+        self.sync.updated()
+        self.actor_sync.updated()
+        return metrics
+
+    def target(self, batch: Rollout, learned: Rollout) -> Tensor:
+        """n-step targets [R, S, B]: beyond the window, the value of about the target policy's action."""
+        total, discount, next_obs, last = self.returns(batch)
+        with torch.no_grad():
+            actor = self.trace(self.target_actor, batch, learned, ahead=True)
+            action = actor.beyond(next_obs, last).tanh()
+            limit = self.config.target_noise_clip
+            noise = self.config.target_noise * self.noise.normal(*action.shape[1:]).to(action.dtype)
+            action = (action + noise.clamp(-limit, limit)).clamp(-1.0, 1.0)
+            return total + discount * self.judge_ahead(batch, learned, next_obs, last, action)
+
+    def actor_loss(self, actor: Trace, critic: Trace, learned: Rollout) -> Tensor:
+        """What the policy minimises: minus the first critic's value of its actions, [R]."""
+        return -masked_mean(critic.instead(learned, actor.out.tanh()).squeeze(-1), learned.valid)
