@@ -589,6 +589,7 @@ def _doctor(arguments: list[str], as_json: bool) -> int:
         ),
         "plots": ("matplotlib",),
         "render": ("pillow", "pygame-ce"),
+        "box2d": ("box2d",),
         "minari": ("minari",),
     }
     rows, missing = [("python", platform.python_version(), "")], []

@@ -353,7 +353,7 @@ def play(
     types = {"obs": obs_space.dtype, "next_obs": obs_space.dtype, "action": action_space.dtype}
     types |= {"reward": "float64", "terminated": "bool", "truncated": "bool"}
     arrays = {name: np.stack(values, 1)[kept].astype(types[name]) for name, values in rows.items()}
-    return arrays, _about(run, replica, mode or getattr(config.eval, "mode", "greedy"), arrays)
+    return arrays, _about(run, replica, mode or str(getattr(config.eval, "mode", "greedy")), arrays)
 
 
 def replayed(folder: Path, episodes: int, replica: int = 0) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

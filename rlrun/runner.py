@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlrun import checkpoint, datasets, envs, registry, stats
+from rlrun import catalog, checkpoint, datasets, envs, registry, stats
 from rlrun.collector import Collector
 from rlrun.config import ConfigError, RunConfig, config_hash, from_dict, to_dict
 from rlrun.core import Algorithm, Box, Dataset, Discrete, MultiDiscrete, Space, Spec, select
@@ -144,12 +144,12 @@ class Task:
 
 
 def _fitting(what: str, kind: str) -> str:
-    registry.import_builtins()
-    names = [
-        e.kind
-        for e in registry.entries("algo")
-        if kind in (e.build.obs_kinds if what == "observations" else e.build.action_kinds)
-    ]
+    names = []
+    for name in catalog.recipes("algo"):
+        entry = catalog.entry("algo", name)
+        kinds = "action_kinds" if what == "actions" else "obs_kinds"
+        if entry and kind in getattr(entry.build, kinds):
+            names.append(name)
     return f"for {kind} {what} there are {', '.join(names)}"
 
 

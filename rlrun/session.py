@@ -69,14 +69,15 @@ class Means:
 
     def take(self, due: np.ndarray) -> dict[str, np.ndarray]:
         """Means [R] by tag, NaN where there is nothing; the sums of `due` [R] begin anew."""
-        out: dict[str, np.ndarray] = {}
+        totals: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # a tag may be in several sets
         for tags, sums in self._sums.items():
-            with np.errstate(invalid="ignore", divide="ignore"):
-                means = sums.cpu().numpy() / self._counts[tags]
-            out |= dict(zip(tags, means, strict=True))
+            for tag, total in zip(tags, sums.cpu().numpy(), strict=True):
+                before = totals.get(tag, (0.0, 0))
+                totals[tag] = before[0] + total, before[1] + self._counts[tags]
             sums[:, torch.from_numpy(due).to(sums.device)] = 0.0
-            self._counts[tags][due] = 0
-        return out
+            self._counts[tags] = np.where(due, 0, self._counts[tags])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {tag: total / count for tag, (total, count) in totals.items()}
 
     def state(self) -> State:
         out: State = {}

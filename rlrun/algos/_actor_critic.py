@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from rlrun.algos._offpolicy import ReplayConfig, TargetSync, cadence
+from rlrun.algos._gradient import AdamConfig
+from rlrun.algos._offpolicy import ReplayConfig, TargetSync
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Box, Memory, Mode, Rollout, Spec
 from rlrun.distributions import finite_bounds
 from rlrun.lazy import nn, torch
 from rlrun.returns import n_step
 from rlrun.rng import Stream
-from rlrun.schedules import schedule
 from rlrun.sequences import branch, masked_mean, take_steps
 from rlrun.storage import Replay
 
@@ -32,14 +32,10 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ActorCriticConfig(ReplayConfig):
+class ActorCriticConfig(ReplayConfig, AdamConfig):
     gamma: float = key("discount factor", min=0, max=1)
     actor_learning_rate: float = key("Adam's step size for the policy at the start", above=0)
     critic_learning_rate: float = key("Adam's step size for the critics at the start", above=0)
-    lr_schedule: str = key("how the learning rates fall to 0 over the run", choices=("linear", "constant"))
-    adam_eps: float = key("Adam's epsilon", above=0)
-    max_grad_norm: float | None = key("gradient clipping, per replica; null: none", above=0)
-    clip: str = key("clip by the global norm, or each element by value", choices=("norm", "value"))
 
 
 class Trace(NamedTuple):
@@ -86,7 +82,7 @@ class ActorCritic(Algorithm):
         """
         assert isinstance(spec.action, Box)
         self.spec, self.config, self.action = spec, config, spec.action
-        self.rollout_steps, self.updates_per_rollout = cadence(config.train_every, spec.num_envs)
+        self.rollout_steps, self.updates_per_rollout = config.cadence(spec.num_envs)
         size = spec.action.size
         # The policy and the critics live in [-1, 1], so that neither noise nor the scale of
         # inputs depends on the unit of the actions.
@@ -100,9 +96,7 @@ class ActorCritic(Algorithm):
             self.critics.append(critic)
             self.targets.append(critic.target())
 
-        clipping: dict[str, Any] = {"max_grad_norm": config.max_grad_norm, "clip": config.clip}
-        self.actor_optim = nn.Adam(self.actor, eps=config.adam_eps, **clipping)
-        self.critic_optim = nn.Adam(self.critics, eps=config.adam_eps, **clipping)
+        self.actor_optim, self.critic_optim = config.adam(self.actor), config.adam(self.critics)
         self.sync = TargetSync(config.target, self.critic_optim.flat, nn.flatten(self.targets))
         self.replay = Replay(config.buffer_size, spec.num_envs)
         self.rng = Stream(spec.seeds, "sample", spec.device)
@@ -113,7 +107,7 @@ class ActorCritic(Algorithm):
         self.burn_in: int = config.burn_in if recurrent else 0
         self.learned_steps: int = config.sequence_length if recurrent else 1
         self.actor_rate, self.critic_rate = (
-            schedule(config.lr_schedule, rate, 0.0, spec.total_steps)
+            config.rate(rate, spec.total_steps)
             for rate in (config.actor_learning_rate, config.critic_learning_rate)
         )
 

@@ -61,56 +61,60 @@ class TargetSync:
 
 
 @dataclass
-class ReplayConfig:
-    """What is kept for replay, and how much of it is learned from how often."""
+class BufferConfig:
+    """What is kept of the steps, and how much of it is learned from how often."""
+
+    buffer_size: int = key("env steps kept for replay, per replica", min=1)
+    batch_size: int = key("sequences in a minibatch", min=1)
+    learning_starts: int = key("env steps before the first update; all but DQN act at random in them", min=0)
+    train_every: int = key("env steps between updates", min=1)
+    gradient_steps: int = key("gradient steps in an update", min=1)
+
+    def problems(self) -> list[str]:
+        return [
+            f"{name} is {value}: it must be at most buffer_size ({self.buffer_size})"
+            for name, value in (("learning_starts", self.learning_starts), ("batch_size", self.batch_size))
+            if value > self.buffer_size
+        ]
+
+    def cadence(self, num_envs: int) -> tuple[int, int]:
+        """Rows of `num_envs` env steps to collect, and how often to update after them.
+
+        One update per `train_every` env steps: several a row where a row is more than that.
+        """
+        return max(self.train_every // num_envs, 1), max(num_envs // self.train_every, 1)
+
+    def conflicts(self, run: RunConfig) -> list[str]:
+        every, envs = self.train_every, run.num_envs
+        if every % envs == 0 or envs % every == 0:
+            return []
+        return [f"algo.train_every is {every}: num_envs ({envs}) must divide it, or be a multiple"]
+
+
+@dataclass
+class SequenceConfig:
+    """Which part of a sequence is learned from, and towards what."""
 
     reward_scale: float = key("rewards are multiplied by this before learning", above=0)
     n_step: int = key("steps of reward in a target", min=1)
-    buffer_size: int = key("env steps kept for replay, per replica", min=1)
-    batch_size: int = key("sequences in a minibatch", min=1)
-    learning_starts: int = key("env steps before the first update; actor-critics act at random", min=0)
-    train_every: int = key("env steps between updates", min=1)
-    gradient_steps: int = key("gradient steps in an update", min=1)
     sequence_length: int = key("with memory: steps of a sequence that are learned from", min=1)
     burn_in: int = key("with memory: steps before them that only refresh it", min=0)
     target: TargetConfig = key("how target networks follow")
-
-    def problems(self) -> list[str]:
-        return buffer_problems(self.buffer_size, self.learning_starts, self.batch_size)
-
-    def conflicts(self, run: RunConfig) -> list[str]:
-        found = cadence_conflicts(self.train_every, run.num_envs)
-        length, rows = self.length(run.recurrent), self.buffer_size // run.num_envs
-        if rows < length:
-            found.append(
-                f"algo.buffer_size is {self.buffer_size}: {rows} steps of each env; a sequence has {length}"
-            )
-        return found
 
     def length(self, recurrent: bool) -> int:
         """Steps of a sequence: an n-step window, or with memory the burn-in and the learned steps."""
         return self.burn_in + self.sequence_length if recurrent else self.n_step
 
 
-def cadence(train_every: int, num_envs: int) -> tuple[int, int]:
-    """Rows of `num_envs` env steps to collect, and how often to update after them.
+@dataclass
+class ReplayConfig(SequenceConfig, BufferConfig):
+    """Sequences from a buffer."""
 
-    One update per `train_every` env steps: several a row where a row is more than that.
-    """
-    return max(train_every // num_envs, 1), max(num_envs // train_every, 1)
-
-
-def cadence_conflicts(train_every: int, num_envs: int) -> list[str]:
-    """Why `train_every` and `num_envs` do not fit each other, if they do not."""
-    if train_every % num_envs == 0 or num_envs % train_every == 0:
-        return []
-    return [f"algo.train_every is {train_every}: num_envs ({num_envs}) must divide it, or be a multiple"]
-
-
-def buffer_problems(buffer_size: int, learning_starts: int, batch_size: int) -> list[str]:
-    """Sizes that do not fit into the replay buffer."""
-    return [
-        f"{name} is {value}: it must be at most buffer_size ({buffer_size})"
-        for name, value in (("learning_starts", learning_starts), ("batch_size", batch_size))
-        if value > buffer_size
-    ]
+    def conflicts(self, run: RunConfig) -> list[str]:
+        found = super().conflicts(run)
+        length, rows = self.length(run.recurrent), self.buffer_size // run.num_envs
+        if rows < length:
+            found.append(
+                f"algo.buffer_size is {self.buffer_size}: {rows} steps of each env; a sequence has {length}"
+            )
+        return found

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from rlrun.algos._gradient import GradientConfig
 from rlrun.config import ConfigError, key
 from rlrun.core import Act, Algorithm, Box, Dataset, Memory, Mode, Rollout, Spec
 from rlrun.distributions import Bounds, action_head
 from rlrun.lazy import nn, torch
 from rlrun.registry import register
 from rlrun.rng import Stream
-from rlrun.schedules import schedule
 from rlrun.sequences import masked_mean
 
 if TYPE_CHECKING:
@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class BCConfig:
-    learning_rate: float = key("Adam's step size at the start", above=0)
-    lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
-    adam_eps: float = key("Adam's epsilon", above=0)
-    max_grad_norm: float | None = key("gradient clipping, per replica; null: none", above=0)
-    clip: str = key("clip by the global norm, or each element by value", choices=("norm", "value"))
+class BCConfig(GradientConfig):
     batch_size: int = key("sequences in a minibatch", min=1)
     sequence_length: int = key("steps of a sequence that are learned from; above 1 needs memory", min=1)
     burn_in: int = key("steps before them that only fill the memory", min=0)
@@ -66,11 +61,9 @@ class BC(Algorithm):
         self.bounds = Bounds(spec.action, spec.dtype, spec.device) if isinstance(spec.action, Box) else None
         heads = [nn.Head(self.actions.size, 0.01)]
         self.net = nn.build_network(model, spec.obs, heads, Stream(spec.seeds, "init"), spec)
-        self.optim = nn.Adam(
-            [self.net, self.head], eps=config.adam_eps, max_grad_norm=config.max_grad_norm, clip=config.clip
-        )
+        self.optim = config.adam([self.net, self.head])
         self.rng = Stream(spec.seeds, "sample", spec.device)
-        self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
+        self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.length = config.burn_in + config.sequence_length
         if spec.dataset is not None:
             self.read(spec.dataset)

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rlrun.algos._actor_critic import Trace
+from rlrun.algos._gradient import GradientConfig
 from rlrun.algos._offline import LoggedReplay
-from rlrun.algos._offpolicy import TargetConfig
+from rlrun.algos._offpolicy import SequenceConfig
 from rlrun.algos.dqn import DQN, DQNConfig, PriorityConfig
 from rlrun.algos.sac import SAC, SACConfig
 from rlrun.config import key
@@ -55,20 +56,10 @@ class ContinuousConfig:
 
 
 @dataclass
-class CQLConfig:
+class CQLConfig(SequenceConfig, GradientConfig):
     alpha: float = key("weight of the penalty on values above the data's; 0 is plain DQN or SAC", min=0)
     gamma: float = key("discount factor", min=0, max=1)
-    learning_rate: float = key("Adam's step size for action values at the start", above=0)
-    lr_schedule: str = key("how learning rates fall to 0 over the run", choices=("linear", "constant"))
-    adam_eps: float = key("Adam's epsilon", above=0)
-    max_grad_norm: float | None = key("gradient clipping, per replica; null: none", above=0)
-    clip: str = key("clip by the global norm, or each element by value", choices=("norm", "value"))
-    reward_scale: float = key("rewards are multiplied by this before learning", above=0)
-    n_step: int = key("steps of reward in a target", min=1)
     batch_size: int = key("sequences in a minibatch", min=1)
-    sequence_length: int = key("with memory: steps of a sequence that are learned from", min=1)
-    burn_in: int = key("with memory: steps before them that only refresh it", min=0)
-    target: TargetConfig = key("the target networks")
     discrete: DiscreteConfig = key("for discrete actions: as DQN")
     continuous: ContinuousConfig = key("for continuous actions: as SAC")
 

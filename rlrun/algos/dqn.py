@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._offpolicy import ReplayConfig, TargetSync, cadence
+from rlrun.algos._gradient import GradientConfig
+from rlrun.algos._offpolicy import ReplayConfig, TargetSync
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Discrete, Memory, Mode, Rollout, Spec
 from rlrun.explore import EpsilonConfig, epsilon_greedy
@@ -36,13 +37,8 @@ class PriorityConfig:
 
 
 @dataclass
-class DQNConfig(ReplayConfig):
+class DQNConfig(ReplayConfig, GradientConfig):
     gamma: float = key("discount factor", min=0, max=1)
-    learning_rate: float = key("Adam's step size at the start", above=0)
-    lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
-    adam_eps: float = key("Adam's epsilon", above=0)
-    max_grad_norm: float | None = key("gradient clipping, per replica; null: none", above=0)
-    clip: str = key("clip by the global norm, or each element by value", choices=("norm", "value"))
     double: bool = key("choose the next action with the online network")
     dueling: bool = key("split the head into a value and advantages")
     loss: str = key("the error's loss", choices=("huber", "mse"))
@@ -80,22 +76,20 @@ class DQN(Algorithm):
     def __init__(self, spec: Spec, config: DQNConfig, model: Any) -> None:
         assert isinstance(spec.action, Discrete)
         self.spec, self.config, self.actions = spec, config, spec.action.n
-        self.rollout_steps, self.updates_per_rollout = cadence(config.train_every, spec.num_envs)
+        self.rollout_steps, self.updates_per_rollout = config.cadence(spec.num_envs)
 
         heads = [nn.Head(self.actions, 1.0)]
         init = Stream(spec.seeds, "init")
         self.net = nn.build_network(model, spec.obs, heads, init, spec, dueling=config.dueling)
         self.target = self.net.target()
-        self.optim = nn.Adam(
-            self.net, eps=config.adam_eps, max_grad_norm=config.max_grad_norm, clip=config.clip
-        )
+        self.optim = config.adam(self.net)
         self.sync = TargetSync(config.target, self.optim.flat, nn.flatten(self.target))
         self.length = config.length(self.net.recurrent)
         self.replay = config.replay(spec.num_envs, self.net.recurrent)
         self.rng = Stream(spec.seeds, "sample", spec.device)
         epsilon = config.epsilon
         self.epsilon = schedule(epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps)
-        self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
+        self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.beta = schedule("linear", config.priority.beta, 1.0, spec.total_steps)
 
     def initial_memory(self, num_envs: int) -> Memory:

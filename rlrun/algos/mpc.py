@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._offpolicy import buffer_problems, cadence, cadence_conflicts
+from rlrun.algos._offpolicy import BufferConfig
 from rlrun.config import ConfigError, key
 from rlrun.core import (
     Act,
@@ -52,17 +52,9 @@ Parameters = tuple["Tensor", ...]  # of a distribution over plans; its centre [R
 
 
 @dataclass
-class EnsembleConfig:
+class EnsembleConfig(BufferConfig):
     members: int = key("networks; a plan's return is the mean of what they expect", min=1)
     learning_rate: float = key("Adam's step size", above=0)
-    buffer_size: int = key("env steps kept for replay, per replica", min=1)
-    batch_size: int = key("transitions in each member's minibatch", min=1)
-    learning_starts: int = key("env steps before the first update, with actions drawn at random", min=0)
-    train_every: int = key("env steps between updates", min=1)
-    gradient_steps: int = key("gradient steps in an update", min=1)
-
-    def problems(self) -> list[str]:
-        return buffer_problems(self.buffer_size, self.learning_starts, self.batch_size)
 
 
 @dataclass
@@ -94,10 +86,7 @@ class MPCConfig:
         return found
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        return [
-            line.replace("algo.", "algo.ensemble.", 1)
-            for line in cadence_conflicts(self.ensemble.train_every, run.num_envs)
-        ]
+        return [line.replace("algo.", "algo.ensemble.", 1) for line in self.ensemble.conflicts(run)]
 
 
 @register("algo", "mpc", MPCConfig)
@@ -128,7 +117,7 @@ class MPC(Algorithm):
                 "env=gym can flatten them: env.wrappers=[FlattenObservation]",
             )
         self.spec, self.config = spec, config
-        self.rollout_steps, self.updates_per_rollout = cadence(config.ensemble.train_every, spec.num_envs)
+        self.rollout_steps, self.updates_per_rollout = config.ensemble.cadence(spec.num_envs)
         self.plans = _plans(spec, config.noise)
         self.dtype = getattr(torch, spec.dtype)
         # Noise of each iteration, the same for all envs: [R, I, H, K, 1, numbers a step].

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from rlrun.algos._gradient import GradientConfig
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec, copy_leaves
 from rlrun.distributions import action_head
@@ -25,7 +26,6 @@ from rlrun.lazy import nn, torch
 from rlrun.registry import register
 from rlrun.returns import gae
 from rlrun.rng import Stream
-from rlrun.schedules import schedule
 from rlrun.sequences import successor
 
 if TYPE_CHECKING:
@@ -35,13 +35,9 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class PPOConfig:
+class PPOConfig(GradientConfig):
     gamma: float = key("discount factor", min=0, max=1)
     gae_lambda: float = key("weight of longer returns in an advantage; 1 is Monte Carlo", min=0, max=1)
-    learning_rate: float = key("Adam's step size at the start", above=0)
-    lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
-    adam_eps: float = key("Adam's epsilon", above=0)
-    max_grad_norm: float | None = key("global norm of a replica's gradient is clipped to this", above=0)
     rollout_steps: int = key("steps of every env between updates", min=1)
     epochs: int = key("passes over a rollout", min=1)
     n_minibatches: int = key("gradient steps in a pass", min=1)
@@ -100,10 +96,10 @@ class PPO(Algorithm):
         self.critic = None if config.shared else nn.build_network(model, spec.obs, [value], init, spec)
         self.networks = {"actor": self.actor} | ({"critic": self.critic} if self.critic else {})
         self.nets = torch.nn.ModuleDict({**self.networks, "head": self.head.parameters})
-        self.optim = nn.Adam(self.nets, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
+        self.optim = config.adam(self.nets)
         self.return_scale = ReturnScale(spec, config.gamma)
         self.rng = Stream(spec.seeds, "minibatches", spec.device)
-        self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
+        self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.recurrent = self.actor.recurrent
         self.leaves = len(self.actor.initial_memory(1))  # of memory, the actor's; the critic's follow
         self.length = (config.chunk_length or config.rollout_steps) if self.recurrent else 1

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from rlrun.algos._gradient import GradientConfig
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.distributions import action_head
@@ -23,7 +24,6 @@ from rlrun.lazy import nn, torch
 from rlrun.registry import register
 from rlrun.returns import discounted
 from rlrun.rng import Stream
-from rlrun.schedules import schedule
 from rlrun.sequences import masked_mean
 
 if TYPE_CHECKING:
@@ -31,12 +31,8 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class ReinforceConfig:
+class ReinforceConfig(GradientConfig):
     gamma: float = key("discount factor of the returns to go", min=0, max=1)
-    learning_rate: float = key("Adam's step size at the start", above=0)
-    lr_schedule: str = key("how the learning rate falls to 0 over the run", choices=("linear", "constant"))
-    adam_eps: float = key("Adam's epsilon", above=0)
-    max_grad_norm: float | None = key("global norm of a replica's gradient is clipped to this", above=0)
     baseline: str = key(
         "what is subtracted from the returns: nothing, an update's mean, or a learned value",
         choices=("none", "mean", "value"),
@@ -67,8 +63,8 @@ class Reinforce(Algorithm):
             networks["baseline"] = nn.build_network(model, spec.obs, [nn.Head(1, 1.0)], init, spec)
         self.nets = torch.nn.ModuleDict({**networks, "head": self.head.parameters})
         self.networks = tuple(networks.values())
-        self.optim = nn.Adam(self.nets, eps=config.adam_eps, max_grad_norm=config.max_grad_norm)
-        self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
+        self.optim = config.adam(self.nets)
+        self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.policy.initial_memory(num_envs)

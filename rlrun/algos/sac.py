@@ -20,7 +20,6 @@ from rlrun.distributions import Bounds, SquashedGaussian
 from rlrun.lazy import nn, torch
 from rlrun.registry import register
 from rlrun.rng import Stream
-from rlrun.schedules import schedule
 from rlrun.sequences import masked_mean
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ class SAC(ActorCritic):
         log_alpha = torch.full((spec.replicas, 1), math.log(config.alpha), **kinds)
         self.temperature = torch.nn.ParameterDict({"log_alpha": log_alpha})
         self.alpha_optim = nn.Adam(self.temperature, eps=config.adam_eps)
-        self.alpha_rate = schedule(config.lr_schedule, config.alpha_learning_rate, 0.0, spec.total_steps)
+        self.alpha_rate = config.rate(config.alpha_learning_rate, spec.total_steps)
         self.target_entropy = -float(size) if config.target_entropy is None else config.target_entropy
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
