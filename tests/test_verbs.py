@@ -1,0 +1,33 @@
+"""What can be done with a trained run, for every recipe as it stands: judge it again, load it, watch it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support import ALGORITHMS, home, small
+
+from rlrun import runner
+from rlrun.play import play
+
+
+@pytest.mark.skipif(importlib.util.find_spec("pygame") is None, reason="pygame is not installed")
+@pytest.mark.parametrize("algo", ALGORITHMS)
+def test_a_run_is_judged_again_loaded_and_played(algo: str, tmp_path: Path) -> None:
+    assert home(algo) == (f"algo={algo}",), "its own env, model and data must do"
+    config = small(algo, replicas=2, out=str(tmp_path), total_steps=600)
+    run = runner.execute(config, quiet=True)
+    again = runner.evaluate(run.folder)
+    for before, after in zip(run.summary["replicas"], again["replicas"], strict=True):
+        assert np.isfinite(after["eval_return"])
+        if before["eval_episodes"]:  # the same episodes, by the same policy
+            assert after["eval_return"] == before["eval_return"]
+    policy = run.policy(replica=1)
+    task = runner.restore(run.folder)[0]
+    obs = task.env.reset(seed=3)[0]
+    action, _ = policy.act(obs[0])
+    assert np.shape(action) == task.action.shape
+    total = play(run.folder, tmp_path / "play.gif", replica=1)
+    assert np.isfinite(total) and (tmp_path / "play.gif").read_bytes().startswith(b"GIF8")
