@@ -42,7 +42,7 @@ def make(
 ) -> BC:
     config = compose(["algo=bc"]).algo
     for name, value in (
-        {"learning_rate": 0.01, "batch_size": 64, "lr_schedule": "constant"} | changes
+        {"learning_rate": 0.01, "batch_size": 64, "lr_schedule": "constant", "burn_in": 0} | changes
     ).items():
         setattr(config, name, value)
     return BC(Spec(OBS, action, 1, seeds, 1000, dtype="float64", dataset=data), config, model)
@@ -214,17 +214,11 @@ def test_it_counts_updates_and_never_steps_an_environment(tmp_path: Path) -> Non
     assert [row["steps"] for row in summary["replicas"]] == [37, 37]
 
 
-@pytest.mark.parametrize(
-    "overrides, words",
-    [
-        (["algo.sequence_length=4"], "need a model with memory"),
-        (["algo.burn_in=4"], "need a model with memory"),
-        (["algo.batch_size=0"], "algo.batch_size is 0"),
-    ],
-)
-def test_refusals(overrides: list[str], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        compose(["algo=bc", *overrides])
+def test_without_memory_a_sequence_is_one_step() -> None:
+    algo = make(recall(), Discrete(2), sequence_length=16, burn_in=8)
+    assert (algo.length, algo.burn_in) == (1, 0)
+    recurrent = make(recall(), Discrete(2), LSTM, sequence_length=16, burn_in=8)
+    assert (recurrent.length, recurrent.burn_in) == (24, 8)
 
 
 def test_sequences_longer_than_the_data_are_refused() -> None:

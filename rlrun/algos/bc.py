@@ -25,22 +25,12 @@ from rlrun.sequences import masked_mean
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlrun.config import RunConfig
-
 
 @dataclass
 class BCConfig(GradientConfig):
     batch_size: int = key("sequences in a minibatch", min=1)
-    sequence_length: int = key("steps of a sequence that are learned from; above 1 needs memory", min=1)
-    burn_in: int = key("steps before them that only fill the memory", min=0)
-
-    def conflicts(self, run: RunConfig) -> list[str]:
-        if run.recurrent or self.sequence_length + self.burn_in == 1:
-            return []
-        return [
-            "algo.sequence_length and algo.burn_in need a model with memory: "
-            "set them to 1 and 0, or use model=lstm or model=gru"
-        ]
+    sequence_length: int = key("with memory: steps of a sequence that are learned from", min=1)
+    burn_in: int = key("with memory: steps before them that only fill it", min=0)
 
 
 @register("algo", "bc", BCConfig)
@@ -64,7 +54,8 @@ class BC(Algorithm):
         self.optim = config.adam([self.net, self.head])
         self.rng = Stream(spec.seeds, "sample", spec.device)
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
-        self.length = config.burn_in + config.sequence_length
+        self.burn_in: int = config.burn_in if self.net.recurrent else 0
+        self.length = self.burn_in + (config.sequence_length if self.net.recurrent else 1)
         if spec.dataset is not None:
             self.read(spec.dataset)
 
@@ -99,7 +90,7 @@ class BC(Algorithm):
         index = start + time.view(1, -1, 1)
         obs, action, first = self.obs[index], self.taken[index], self.first[index]
         # Memory is as it was when acting only after a beginning, or roughly so after the burn-in.
-        learned = (time.view(1, -1, 1) >= config.burn_in) | (first.cumsum(1) > 0)
+        learned = (time.view(1, -1, 1) >= self.burn_in) | (first.cumsum(1) > 0)
         memory = self.net.initial_memory(config.batch_size)
         memory = self.net.remember(memory, self.taken[(start[:, 0] - 1).clamp(min=0)])
         self.net.observe(obs, learned)
