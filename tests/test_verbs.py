@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,3 +32,14 @@ def test_a_run_is_judged_again_loaded_and_played(algo: str, tmp_path: Path) -> N
     assert np.shape(action) == task.action.shape
     total = play(run.folder, tmp_path / "play.gif", replica=1)
     assert np.isfinite(total) and (tmp_path / "play.gif").read_bytes().startswith(b"GIF8")
+
+
+@pytest.mark.parametrize("algo", ["dqn", "lstm_sac", "q_learning"])
+def test_a_run_can_start_from_trained_weights(algo: str, tmp_path: Path) -> None:
+    """Before it has learned anything itself, it scores what the other run scored, replica by replica."""
+    source = runner.execute(small(algo, replicas=2, total_steps=1200), folder=tmp_path / "source", quiet=True)
+    config = small(algo, replicas=2, total_steps=2, init_from=str(source.folder))
+    started = runner.execute(config, folder=tmp_path / "started", quiet=True)
+    untrained = runner.execute(replace(config, init_from=None), folder=tmp_path / "untrained", quiet=True)
+    scores = [[row["eval_return"] for row in run.summary["replicas"]] for run in (source, started, untrained)]
+    assert scores[0] == scores[1] != scores[2]

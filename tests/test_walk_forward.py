@@ -35,6 +35,10 @@ AGENTS = {
         "algo=lstm_ppo", "model.hidden_size=8", "algo.rollout_steps=32", "algo.epochs=2",
         "algo.n_minibatches=2",
     ],
+    "prioritized_dqn": [
+        "algo=prioritized_dqn", "model.hidden=[8]", "algo.learning_starts=50", "algo.batch_size=16",
+    ],
+    "lstm_a2c": ["algo=lstm_a2c", "model.hidden_size=8"],
 }  # fmt: skip
 
 
