@@ -70,6 +70,12 @@ class Row:
         """With the table's first seed, unless the row names its own."""
         return self.overrides if " seed=" in self.overrides else f"{self.overrides} seed={FIRST_SEED}"
 
+    @property
+    def title(self) -> str:
+        """What the numbers are: returns, unless said otherwise."""
+        name = self.score.__name__ if callable(self.score) else self.score
+        return name.replace("eval_", "").replace("_", " ")
+
     def scores(self, folder: Path) -> np.ndarray:
         """One number a replica [R], of a finished run."""
         if callable(self.score):
@@ -135,9 +141,9 @@ SECTIONS: dict[str, list[Row]] = {
         row(f"{TESTBED}epsilon_greedy algo.epsilon=0", *near(0.357, 0.05), score="optimal"),
         row(f"{TESTBED}epsilon_greedy algo.epsilon=0.01", *near(0.593, 0.05), score="optimal"),
         row(f"{TESTBED}epsilon_greedy algo.epsilon=0.1", *near(0.797, 0.035), score="optimal", quick=True),
-        row(f"{TESTBED}epsilon_greedy algo.epsilon=0", *near(1.034, 0.085)),
-        row(f"{TESTBED}epsilon_greedy algo.epsilon=0.01", *near(1.313, 0.07)),
-        row(f"{TESTBED}epsilon_greedy algo.epsilon=0.1", *near(1.369, 0.06)),
+        row(f"{TESTBED}epsilon_greedy algo.epsilon=0", *near(1.034, 0.085), score="reward"),
+        row(f"{TESTBED}epsilon_greedy algo.epsilon=0.01", *near(1.313, 0.07), score="reward"),
+        row(f"{TESTBED}epsilon_greedy algo.epsilon=0.1", *near(1.369, 0.06), score="reward"),
         # Figure 2.3: optimism against epsilon, both with a constant step.
         row(
             f"{TESTBED}epsilon_greedy algo.epsilon=0 algo.initial_value=5 algo.step_size=0.1",
@@ -146,7 +152,7 @@ SECTIONS: dict[str, list[Row]] = {
         ),
         row(f"{TESTBED}epsilon_greedy algo.step_size=0.1", *near(0.755, 0.035), score="optimal"),
         # Figure 2.4: the reward of UCB; that of epsilon-greedy is above.
-        row(f"{TESTBED}ucb", *near(1.493, 0.065)),
+        row(f"{TESTBED}ucb", *near(1.493, 0.065), score="reward"),
         # Figure 2.5: gradient bandits on means about +4, with and without a baseline.
         row(f"{TESTBED}gradient_bandit env.mean=4", *near(0.850, 0.035), score="optimal"),
         row(
@@ -166,7 +172,7 @@ SECTIONS: dict[str, list[Row]] = {
         ),
         # Figure 2.6: the mean reward over all 1000 steps, three points of each curve.
         *(
-            row(f"{TESTBED}{overrides} log.every=1000", *near(reward, 0.065))
+            row(f"{TESTBED}{overrides} log.every=1000", *near(reward, 0.065), score="reward")
             for overrides, reward in (
                 ("epsilon_greedy algo.epsilon=0.0078125", 1.171),
                 ("epsilon_greedy algo.epsilon=0.0625", 1.333),
@@ -224,8 +230,8 @@ SECTIONS: dict[str, list[Row]] = {
             score=second_episode,
         ),
         # 1 in 16 steps pays on the old way, 1 in 10 by the shortcut: the mean of the last 1000
-        row(f"algo=dyna_q_plus {SHORTCUT}", "median >= 0.075"),
-        row(f"algo=dyna_q {SHORTCUT}", "best <= 0.0625"),
+        row(f"algo=dyna_q_plus {SHORTCUT}", "median >= 0.075", score="reward"),
+        row(f"algo=dyna_q {SHORTCUT}", "best <= 0.0625", score="reward"),
     ],
     "Value-based": [
         row("algo=dqn env=cartpole replicas=10", "median >= 490", "worst >= 300"),
@@ -375,8 +381,8 @@ def train(command: str, folder: Path) -> None:
     raise SystemExit(result.exit_code)
 
 
-def measure(rows: list[Row], folder: Path, digest: str) -> str:
-    """Train the run that these rows are about, and say in a line how it went."""
+def measure(row: Row, folder: Path, digest: str) -> tuple[int, float]:
+    """Train a row's run in a process of its own: the exit code, and the seconds that it took."""
     began = time.monotonic()
     stamp = folder / "sources"
     if folder.exists() and not (stamp.exists() and stamp.read_text() == digest):
@@ -384,9 +390,14 @@ def measure(rows: list[Row], folder: Path, digest: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     stamp.write_text(digest)
     with (folder / "log.txt").open("ab") as log:
-        arguments = [sys.executable, __file__, "--train", rows[0].command, "--folder", str(folder)]
+        arguments = [sys.executable, __file__, "--train", row.command, "--folder", str(folder)]
         code = subprocess.run(arguments, stdout=log, stderr=log).returncode
-    took = f"{time.monotonic() - began:6.0f} s  {rows[0].command}"
+    return code, time.monotonic() - began
+
+
+def verdict(rows: list[Row], folder: Path, code: int, seconds: float) -> str:
+    """How a run went, in a line."""
+    took = f"{seconds:6.0f} s  {rows[0].command}"
     if not (folder / "summary.json").exists():
         return f"ERROR {took}: exit code {code}, see {folder}/log.txt"
     failures = [failure for row in rows for failure in row.failures(row.scores(folder))]
@@ -403,7 +414,19 @@ def write_table(folders: dict[Row, Path], digest: str | None) -> int:
         "Scores are those of final policies on fresh episodes, or what the section says; seconds are those",
         "of training and judging on one core of two, both busy. A claim that does not hold is struck out.",
     ]
-    head = ("env", "steps", "replicas", "median", "IQM", "worst", "seconds", "claim", "command")
+    head = (
+        "env",
+        "steps",
+        "replicas",
+        "score",
+        "mean",
+        "median",
+        "IQM",
+        "worst",
+        "seconds",
+        "claim",
+        "command",
+    )
     for section, rows in SECTIONS.items():
         lines += ["", f"## {section}", "", f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
         for row in rows:
@@ -411,7 +434,7 @@ def write_table(folders: dict[Row, Path], digest: str | None) -> int:
             claim, env = ", ".join(row.claims), re.search(r"env=(\S+)", row.command)
             if not finished(folder, digest):
                 bad += 1
-                cells = [env[1] if env else "", *["not measured"] * 6, claim]
+                cells = [env[1] if env else "", *["not measured"] * 8, claim]
             else:
                 scores = row.scores(folder)
                 summary = json.loads((folder / "summary.json").read_text())
@@ -419,11 +442,12 @@ def write_table(folders: dict[Row, Path], digest: str | None) -> int:
                 if row.failures(scores):
                     bad += 1
                     claim = f"~~{claim}~~"
-                figures = (STATISTICS[name](scores) for name in ("median", "iqm", "worst"))
+                figures = (STATISTICS[name](scores) for name in ("mean", "median", "iqm", "worst"))
                 cells = [
                     record["config"]["choices"]["env"],
                     f"{record['config']['total_steps']:,}",
                     str(len(scores)),
+                    row.title,
                     *(f"{figure:.4g}" for figure in figures),
                     f"{summary['wall_seconds']:.0f}",
                     claim,
@@ -444,9 +468,10 @@ def main(words: Iterable[str], jobs: int, keep: bool) -> int:
             missing.setdefault(folders[row], []).append(row)
     print(f"{len(chosen)} rows, {len(missing)} runs to train", flush=True)
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(measure, rows, folder, digest) for folder, rows in missing.items()]
-        for future in as_completed(futures):
-            print(future.result(), flush=True)
+        runs = {pool.submit(measure, rows[0], folder, digest): folder for folder, rows in missing.items()}
+        for run in as_completed(runs):
+            folder = runs[run]
+            print(verdict(missing[folder], folder, *run.result()), flush=True)
             write_table(folders, None if keep else digest)
     bad = write_table(folders, None if keep else digest)
     print(f"{TABLE}: {len(ROWS)} rows, {bad} of them fail or are not measured")

@@ -28,46 +28,9 @@ from torch.autograd.function import once_differentiable
 
 from rlrun.core import Memory
 from rlrun.nn.linear import Init
+from rlrun.nn.stack import Stack
 
 GATES = ("cell", "input", "forget", "output")
-
-
-class LSTM(nn.Module):
-    """Stacked LSTM layers; memory is (h, c) of each layer in turn, leaves [R, N, H]."""
-
-    def __init__(self, in_features: int, hidden: int, layers: int, forget_bias: float, init: Init) -> None:
-        super().__init__()
-        self.out_features = hidden
-        widths = [in_features] + [hidden] * (layers - 1)
-        cells = [LSTMLayer(width, hidden, forget_bias, init) for width in widths]
-        self.layers = nn.ModuleList(cells)
-        self._layers = tuple(cells)  # quicker to read than a registered module
-
-    def initial_memory(self, num_envs: int) -> Memory:
-        """Zeros, as at the start of an episode."""
-        return tuple(leaf for layer in self._layers for leaf in layer.initial_memory(num_envs))
-
-    def forward(self, x: Tensor, memory: Memory, first: Tensor) -> tuple[Tensor, Memory]:
-        """x [R, T, N, I], memory before step 0, first [R, T, N] -> h [R, T, N, H], memory after."""
-        x, memories = self.unroll(x, memory, first)
-        return x, tuple(leaf[:, -1] for leaf in memories)
-
-    def unroll(self, x: Tensor, memory: Memory, first: Tensor) -> tuple[Tensor, Memory]:
-        """As `forward`, with the memory after every step: leaves [R, T, N, H]."""
-        leaves: list[Tensor] = []
-        for k, layer in enumerate(self._layers):
-            x, c = layer(x, memory[2 * k], memory[2 * k + 1], first)
-            leaves += (x, c)
-        return x, tuple(leaves)
-
-    def step(self, x: Tensor, memory: Memory, first: Tensor) -> tuple[Tensor, Memory]:
-        """One step: x [R, N, I], first [R, N] -> h [R, N, H], memory after."""
-        keep = (~first).to(x.dtype).unsqueeze(-1)
-        leaves: list[Tensor] = []
-        for k, layer in enumerate(self._layers):
-            x, c = layer.step(x, memory[2 * k], memory[2 * k + 1], keep)
-            leaves += (x, c)
-        return x, tuple(leaves)
 
 
 class LSTMLayer(nn.Module):
@@ -110,6 +73,13 @@ class LSTMLayer(nn.Module):
         i, f, o = others.sigmoid().chunk(3, -1)
         c = torch.addcmul(f * (c * keep), i, g.tanh())
         return o * c.tanh(), c
+
+
+class LSTM(Stack):
+    """Stacked LSTM layers; memory is (h, c) of each layer in turn."""
+
+    Layer = LSTMLayer
+    leaves = 2
 
 
 class _Sequence(torch.autograd.Function):
