@@ -467,13 +467,14 @@ def main(words: Iterable[str], jobs: int, keep: bool) -> int:
         if not finished(folders[row], None if keep else digest):
             missing.setdefault(folders[row], []).append(row)
     print(f"{len(chosen)} rows, {len(missing)} runs to train", flush=True)
-    with ThreadPoolExecutor(jobs) as pool:
-        runs = {pool.submit(measure, rows[0], folder, digest): folder for folder, rows in missing.items()}
-        for run in as_completed(runs):
-            folder = runs[run]
-            print(verdict(missing[folder], folder, *run.result()), flush=True)
-            write_table(folders, None if keep else digest)
-    bad = write_table(folders, None if keep else digest)
+    try:
+        with ThreadPoolExecutor(jobs) as pool:
+            runs = {pool.submit(measure, rows[0], folder, digest): folder for folder, rows in missing.items()}
+            for run in as_completed(runs):
+                folder = runs[run]
+                print(verdict(missing[folder], folder, *run.result()), flush=True)
+    finally:
+        bad = write_table(folders, None if keep else digest)
     print(f"{TABLE}: {len(ROWS)} rows, {bad} of them fail or are not measured")
     return bad
 

@@ -83,7 +83,7 @@ class Task:
                 env_label = config.choices.get("env")
                 raise ConfigError(
                     f"algo={label} cannot work with {space.kind} {what}, which env={env_label} has\n"
-                    f"it takes {' or '.join(kinds)} {what}; {_fitting(what, space.kind)}"
+                    f"it takes {' or '.join(kinds)} {what}; {_fitting(what, obs, action)}"
                 )
         dataset = None
         if learns and "dataset" in (*needs, *algo.takes):
@@ -143,14 +143,18 @@ class Task:
         )
 
 
-def _fitting(what: str, kind: str) -> str:
-    names = []
-    for name in catalog.recipes("algo"):
-        entry = catalog.entry("algo", name)
-        kinds = "action_kinds" if what == "actions" else "obs_kinds"
-        if entry and kind in getattr(entry.build, kinds):
-            names.append(name)
-    return f"for {kind} {what} there are {', '.join(names)}"
+def _fitting(what: str, obs: Space, action: Space) -> str:
+    """The algorithms for such spaces, by the names of their plainest recipes."""
+    registry.import_builtins()
+    names = [
+        e.kind
+        for e in registry.entries("algo")
+        if obs.kind in e.build.obs_kinds and action.kind in e.build.action_kinds
+    ]
+    known = catalog.recipes("algo")
+    plain = ", ".join(name for name in names if name in known)
+    kind = obs.kind if what == "observations" else action.kind
+    return f"for {kind} {what} here there are {plain or 'none'}"
 
 
 def build(config: RunConfig, spec: Spec) -> Algorithm:

@@ -11,15 +11,14 @@ import pytest
 import torch
 from actor_critics import (
     ASYMMETRIC,
-    GAMMA,
     LSTM,
     MLP,
     NO_STEP,
-    constant,
     make,
     rollout,
     with_constant_critics,
 )
+from handmade import GAMMA, constant, windows
 from support import Trial, small
 
 from rlrun import runner
@@ -48,16 +47,7 @@ def targets(algo: Any, batch: Any) -> torch.Tensor:
 
 
 @every
-@pytest.mark.parametrize(
-    "terminated, truncated, total, discount",
-    [
-        ([0, 0, 0], [0, 0, 0], 1 + 2 * GAMMA + 4 * GAMMA**2, GAMMA**3),
-        ([0, 0, 0], [0, 1, 0], 1 + 2 * GAMMA, GAMMA**2),  # the clock ended: bootstrap from there
-        ([0, 0, 0], [1, 0, 0], 1, GAMMA),
-        ([0, 1, 0], [0, 0, 0], 1 + 2 * GAMMA, 0.0),  # the task ended: nothing beyond
-        ([0, 0, 1], [0, 0, 0], 1 + 2 * GAMMA + 4 * GAMMA**2, 0.0),
-    ],
-)
+@windows
 def test_targets_by_hand(
     recipe: str, terminated: list[int], truncated: list[int], total: float, discount: float
 ) -> None:

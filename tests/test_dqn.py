@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
+import handmade
 import numpy as np
 import pytest
 import torch
+from handmade import GAMMA, constant, windows
 from support import Trial, known, small
 
 from rlrun.algos.dqn import DQN
@@ -17,10 +20,11 @@ from rlrun.core import Box, Discrete, Rollout, Spec
 from rlrun.models import LSTMConfig, MLPConfig
 from rlrun.storage import PrioritizedReplay
 
-GAMMA, SCALE = 0.9, 0.5
+SCALE = 0.5
 MLP = MLPConfig([8], "tanh", "uniform", False)
 LSTM = LSTMConfig([], 8, 1, 1.0, [], "tanh", "uniform", False, False)
 BETA = np.full(2, 0.5)
+rollout = partial(handmade.rollout, Discrete(3))
 
 
 def make(model: Any = MLP, **changes: Any) -> DQN:
@@ -42,37 +46,6 @@ def make(model: Any = MLP, **changes: Any) -> DQN:
         setattr(config, name, value)
     obs = Box((3,), (-9.0,) * 3, (9.0,) * 3)
     return DQN(Spec(obs, Discrete(3), 4, (1, 2), 1000, dtype="float64"), config, model)
-
-
-def rollout(
-    steps: int, reward: Any = 0.0, terminated: Any = False, truncated: Any = False, **fields: Any
-) -> Rollout:
-    """R = 2, N = 4; reward and flags are one value, or one a step; observations and actions random."""
-    lead = (2, steps, 4)
-    generator = torch.Generator().manual_seed(steps)
-
-    def spread(value: Any, kind: torch.dtype) -> torch.Tensor:
-        return torch.as_tensor(value, dtype=kind).view(1, -1, 1).expand(lead).clone()
-
-    obs, next_obs = torch.randn(2, *lead, 3, generator=generator, dtype=torch.float64)
-    values = {
-        "obs": obs,
-        "next_obs": next_obs,
-        "action": torch.randint(3, lead, generator=generator),
-        "reward": spread(reward, torch.float64),
-        "terminated": spread(terminated, torch.bool),
-        "truncated": spread(truncated, torch.bool),
-        "first": spread(False, torch.bool),
-        "valid": spread(True, torch.bool),
-    }
-    return Rollout(**values | fields)
-
-
-def constant(network: Any, *values: float) -> None:
-    """Make a network's outputs these values whatever it sees."""
-    for parameter in network.parameters():
-        parameter.data.zero_()
-    network.head.layers[-1].bias.data.copy_(torch.tensor(values).expand(2, 1, -1))
 
 
 def with_memory(algo: DQN, batch: Rollout) -> Rollout:
@@ -97,16 +70,7 @@ def test_who_chooses_the_next_action_and_who_values_it(model: Any, double: bool,
 
 @pytest.mark.parametrize("model", [MLP, LSTM])
 @pytest.mark.parametrize("loss", ["huber", "mse"])
-@pytest.mark.parametrize(
-    "terminated, truncated, total, discount",
-    [
-        ([0, 0, 0], [0, 0, 0], 1 + 2 * GAMMA + 4 * GAMMA**2, GAMMA**3),
-        ([0, 0, 0], [0, 1, 0], 1 + 2 * GAMMA, GAMMA**2),  # the clock ended: bootstrap from there
-        ([0, 0, 0], [1, 0, 0], 1, GAMMA),
-        ([0, 1, 0], [0, 0, 0], 1 + 2 * GAMMA, 0.0),  # the task ended: nothing beyond
-        ([0, 0, 1], [0, 0, 0], 1 + 2 * GAMMA + 4 * GAMMA**2, 0.0),
-    ],
-)
+@windows
 def test_targets_and_losses_by_hand(
     model: Any, loss: str, terminated: list[int], truncated: list[int], total: float, discount: float
 ) -> None:
