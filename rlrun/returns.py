@@ -34,7 +34,7 @@ def n_step(
     time = torch.arange(starts, device=reward.device).view(-1, *[1] * (reward.ndim - 2))
     n = min(n, length)
     if n == 1:
-        discount = torch.full_like(total, gamma).masked_fill_(terminated[:, :starts], 0.0)
+        discount = torch.full_like(total, gamma).masked_fill(terminated[:, :starts], 0.0)
         return total, discount, time.expand(total.shape)
     padded = reward.new_zeros(reward.shape[0], length + n, *reward.shape[2:])
     goes_on = torch.zeros_like(padded, dtype=torch.bool)  # whether a window may pass this step

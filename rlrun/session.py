@@ -6,7 +6,6 @@ a run that was killed and resumed writes the same metrics, to the byte.
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
@@ -48,33 +47,34 @@ class Means:
 
     def __init__(self, replicas: int) -> None:
         self._replicas = replicas
-        self._sums: dict[tuple[str, ...], Tensor] = {}  # [tags, R], float64
+        self._sums: dict[tuple[str, ...], np.ndarray] = {}  # [tags, R], float64
         self._counts: dict[tuple[str, ...], np.ndarray] = {}  # [R]
 
     def add(self, metrics: Mapping[str, Tensor]) -> np.ndarray | None:
         """Add one update's metrics; which replicas [R] had one that is not finite, or None."""
         tags = tuple(metrics)
-        values = torch.stack(tuple(metrics.values()))  # [tags, R]
+        values = torch.stack(tuple(metrics.values())).cpu().numpy()  # [tags, R]
         if tags not in self._sums:
-            self._sums[tags] = torch.zeros_like(values, dtype=torch.float64)
+            self._sums[tags] = np.zeros(values.shape)
             self._counts[tags] = np.zeros(self._replicas, np.int64)
-        if math.isfinite(values.sum()):
+        finite = np.isfinite(values)
+        if np.count_nonzero(finite) == finite.size:
             self._sums[tags] += values
             self._counts[tags] += 1
             return None
-        finite = torch.isfinite(values).all(0)
-        self._sums[tags] += torch.where(finite, values, 0.0)
-        self._counts[tags] += finite.cpu().numpy()
-        return ~finite.cpu().numpy()
+        healthy = finite.all(0)
+        self._sums[tags] += np.where(healthy, values, 0.0)
+        self._counts[tags] += healthy
+        return ~healthy
 
     def take(self, due: np.ndarray) -> dict[str, np.ndarray]:
         """Means [R] by tag, NaN where there is nothing; the sums of `due` [R] begin anew."""
         totals: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # a tag may be in several sets
         for tags, sums in self._sums.items():
-            for tag, total in zip(tags, sums.cpu().numpy(), strict=True):
+            for tag, total in zip(tags, sums, strict=True):
                 before = totals.get(tag, (0.0, 0))
                 totals[tag] = before[0] + total, before[1] + self._counts[tags]
-            sums[:, torch.from_numpy(due).to(sums.device)] = 0.0
+            sums[:, due] = 0.0
             self._counts[tags] = np.where(due, 0, self._counts[tags])
         with np.errstate(invalid="ignore", divide="ignore"):
             return {tag: total / count for tag, (total, count) in totals.items()}
@@ -82,15 +82,15 @@ class Means:
     def state(self) -> State:
         out: State = {}
         for tags, sums in self._sums.items():
-            out["|".join(tags) + "|sum"] = sums.T.contiguous()
+            out["|".join(tags) + "|sum"] = torch.from_numpy(sums.T.copy())
             out["|".join(tags) + "|count"] = torch.from_numpy(self._counts[tags].copy())
         return out
 
-    def load_state(self, state: Mapping[str, Tensor], device: str) -> None:
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
         for name, value in state.items():
             *tags, kind = name.split("|")
             if kind == "sum":
-                self._sums[tuple(tags)] = value.T.contiguous().to(device)
+                self._sums[tuple(tags)] = value.numpy().T.copy()
             else:
                 self._counts[tuple(tags)] = value.numpy().copy()
 
@@ -179,7 +179,7 @@ class Session:
         if converged is not None:
             clock.active = clock.active & ~converged
         step = self.step
-        if step >= self._next_due or (self.running != clock.active).any():
+        if step >= self._next_due or np.count_nonzero(self.running != clock.active):
             ended = self.running & ~clock.active
             self._record(self._due(self.logged, self.log_every, ended))
             self._judge(self._due(self.evaluated, self.evaluation.every, ended))
@@ -307,7 +307,7 @@ class Session:
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
         parts = split(saved.files["tensors"])
         self.algo.load_state(parts.get("algo", {}) | saved.files["replay"])
-        self.means.load_state(parts.get("means", {}), self.config.device)
+        self.means.load_state(parts.get("means", {}))
         self.kept = {name: value.to(self.config.device) for name, value in parts.get("kept", {}).items()}
         self.last = {name: value.numpy() for name, value in parts.get("last", {}).items()}
         session = parts["session"]

@@ -9,7 +9,7 @@ where `first` clears memory and n-step returns stop.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 
 _FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "first", "valid")
 _FLOOR = 1e-6  # added to priorities, so that nothing is lost for good
+
+
+class Draw(NamedTuple):
+    """Which stored steps make up a minibatch, and what is to be known of the choice."""
+
+    cells: Tensor  # int64 [R, L, B]
+    info: Mapping[str, Tensor] = {}  # [R, B]
 
 
 class Replay:
@@ -42,6 +49,8 @@ class Replay:
         self._shapes: dict[torch.dtype, dict[str, torch.Size]] = {}  # the fields of each, in order
         self._widths: dict[torch.dtype, list[int]] = {}  # the columns of each of these fields
         self._views: dict[str, Tensor] = {}  # each field's part of its ring, [R, rows, N, ...]
+        self._rows: dict[str, Any] = {}  # the same to write to, as arrays where they are on the CPU
+        self._on_cpu = True
 
     def __len__(self) -> int:
         """Env steps stored per replica."""
@@ -49,16 +58,18 @@ class Replay:
 
     def add(self, rollout: Rollout) -> None:
         """Copy T rows in, over the oldest ones when full."""
-        values = _values(rollout)
+        values: dict[str, Any] = _values(rollout)
         steps = rollout.reward.shape[1]
         if not self._rings:
             self._allocate(values)
+        if self._on_cpu:  # where NumPy is twice as quick to copy a few rows
+            values = {name: value.detach().numpy() for name, value in values.items()}
         if steps > self.rows:
             values = {name: value[:, -self.rows :] for name, value in values.items()}
             steps = self.rows
         until_wrap = min(steps, self.rows - self.head)
         for name, value in values.items():
-            ring = self._views[name]
+            ring = self._rows[name]
             if until_wrap == steps:
                 ring[:, self.head : self.head + steps] = value
             else:
@@ -77,6 +88,8 @@ class Replay:
             ring = torch.zeros((replicas, self.rows, envs, sum(widths)), dtype=dtype, device=device)
             self._rings[dtype] = ring.view(-1, sum(widths))
             self._views |= self._split(dtype, ring)
+        self._on_cpu = device.type == "cpu"
+        self._rows = {name: view.numpy() if self._on_cpu else view for name, view in self._views.items()}
         self._offset = np.arange(replicas)[:, None, None] * (self.rows * envs)
 
     def _split(self, dtype: torch.dtype, columns: Tensor) -> dict[str, Tensor]:
@@ -95,44 +108,52 @@ class Replay:
 
         `memory` is the stored state before step 0 where `extras` hold "memory.0", ...
         """
-        return self._sequences(self._draw(batch_size, length, rng), length)
+        return self.at(self.draw(batch_size, length, rng))
 
-    def _draw(self, batch_size: int, length: int, rng: Stream) -> np.ndarray:
+    def draw(self, batch_size: int, length: int, rng: Stream) -> Draw:
+        """As `sample`, without reading the steps yet."""
+        return Draw(self._cells(self._begin(batch_size, length, rng), length))
+
+    def _begin(self, batch_size: int, length: int, rng: Stream) -> np.ndarray:
         """Where sequences begin, int64 [R, B]: row * N + env, rows counted from the oldest."""
         starts = self.size - length + 1
-        return (rng.numbers(batch_size) * (starts * self.num_envs)).astype(np.int64)
+        return (rng.numbers(batch_size) * float(starts * self.num_envs)).astype(np.int64)
 
     @property
     def _oldest(self) -> int:
         return self.head if self.size == self.rows else 0
 
-    def _sequences(self, begin: np.ndarray, length: int) -> Rollout:
-        envs = self.num_envs
-        rows = self._oldest + np.arange(length)[:, None]
-        cells = (begin[:, None] + rows * envs) % (self.rows * envs) + self._offset
-        where = torch.from_numpy(cells.reshape(-1)).to(self._views["reward"].device)
+    def _cells(self, begin: np.ndarray, length: int) -> Tensor:
+        cells = begin[:, None] + (np.arange(length)[:, None] + self._oldest) * self.num_envs
+        if self.size == self.rows:  # else no sequence can run over the ring's end
+            cells %= self.rows * self.num_envs
+        cells += self._offset
+        return torch.from_numpy(cells).to(self._views["reward"].device)
+
+    def at(self, draw: Draw) -> Rollout:
+        """The steps that were drawn, [R, L, B, ...]: a function of tensors, for `nn.Recorded` too."""
         fields: dict[str, Any] = {}
         for dtype, ring in self._rings.items():
-            fields |= self._split(dtype, ring.index_select(0, where).view(*cells.shape, -1))
+            fields |= self._split(dtype, torch.embedding(ring, draw.cells))  # the quickest gather of rows
         extras = {name[7:]: fields.pop(name) for name in self._views if name.startswith("extras.")}
         leaves = sum(name.startswith("memory.") for name in extras)
         memory = tuple(extras.pop(f"memory.{i}")[:, 0] for i in range(leaves))
-        return Rollout(**fields, memory=memory, extras=extras)
+        return Rollout(**fields, memory=memory, extras=extras, info=draw.info)
 
     def state(self) -> dict[str, Tensor]:
         """The filled rows and the cursor; every leaf [R, ...]."""
-        if not self._rings:
+        if not self.size:
             return {}
         cursor = torch.tensor([[self.size, self.head]]).repeat(len(self._offset), 1)
         return {"cursor": cursor} | {name: view[:, : self.size] for name, view in self._views.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
-        self._rings, self._shapes, self._widths, self._views = {}, {}, {}, {}
         self.size, self.head = 0, 0
         if not state:
             return
         rows = {name: value for name, value in state.items() if name != "cursor"}
-        self._allocate(rows)
+        if not self._rings:  # else the steps stay where recorded functions look for them
+            self._allocate(rows)
         self.size, self.head = state["cursor"][0].tolist()
         for name, value in rows.items():
             self._views[name][:, : self.size] = value
@@ -149,8 +170,8 @@ class SequentialReplay(Replay):
         super().__init__(capacity, num_envs)
         self.stride = stride
 
-    def _draw(self, batch_size: int, length: int, rng: Stream) -> np.ndarray:
-        row, env = np.divmod(super()._draw(1, length, rng), self.num_envs)
+    def _begin(self, batch_size: int, length: int, rng: Stream) -> np.ndarray:
+        row, env = np.divmod(super()._begin(1, length, rng), self.num_envs)
         row = (row + self.stride * np.arange(batch_size)) % (self.size - length + 1)
         return row * self.num_envs + env
 
@@ -186,7 +207,7 @@ class PrioritizedReplay(Replay):
         self._weight[:, rows] = 0.0
         self._weight[:, rows[ages < whole]] = self._highest**self.alpha
 
-    def sample(self, batch_size: int, length: int, rng: Stream) -> Rollout:
+    def draw(self, batch_size: int, length: int, rng: Stream) -> Draw:
         assert length == self.length, "priorities are those of sequences of one length"
         weight = self._weight.view(len(self._weight), -1)[:, : len(self)]
         sums = weight.cumsum(1)
@@ -195,8 +216,7 @@ class PrioritizedReplay(Replay):
         point = torch.minimum(rng.uniform(batch_size).to(total) * total, total)
         cell = torch.searchsorted(sums, point).clamp_(max=len(self) - 1)  # only a NaN is beyond
         begin = (cell.cpu().numpy() - self._oldest * self.num_envs) % (self.rows * self.num_envs)
-        info = {"cell": cell, "probability": weight.gather(1, cell) / total}
-        return self._sequences(begin, length).with_(info=info)
+        return Draw(self._cells(begin, length), {"cell": cell, "probability": weight.gather(1, cell) / total})
 
     def reprioritise(self, cell: Tensor, priority: Tensor) -> None:
         """New priorities [R, B], at least 0, for the sequences that begin at these cells [R, B]."""
@@ -212,6 +232,9 @@ class PrioritizedReplay(Replay):
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         super().load_state({name: leaf for name, leaf in state.items() if name not in ("weight", "highest")})
+        if self._rings:
+            self._weight.zero_()
+            self._highest.fill_(1.0)
         if state:
             self._weight[:, : self.size] = state["weight"]
             self._highest.copy_(state["highest"])

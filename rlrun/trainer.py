@@ -28,7 +28,7 @@ class Clock:
         self.updates = 0
 
     def advance(self, rollout: Rollout | None) -> None:
-        taken = 1 if rollout is None else rollout.valid.sum((1, 2)).cpu().numpy()
+        taken = 1 if rollout is None else rollout.valid.cpu().numpy().sum((1, 2))
         self.step = self.step + taken * self.active
         self.active = self.active & (self.step < self.total_steps)
         self.updates += 1
@@ -41,7 +41,7 @@ def train(
     on_step: Callable[[Clock, dict[str, Tensor]], None],
 ) -> None:
     """Collect, update, advance, report; until every replica has ended."""
-    while clock.active.any():
+    while np.count_nonzero(clock.active):
         rollout = None
         if algo.rollout_steps:
             assert collector is not None

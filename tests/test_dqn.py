@@ -23,7 +23,7 @@ from rlrun.storage import PrioritizedReplay
 SCALE = 0.5
 MLP = MLPConfig([8], "tanh", "uniform", False)
 LSTM = LSTMConfig([], 8, 1, 1.0, [], "tanh", "uniform", False, False)
-BETA = np.full(2, 0.5)
+BETA = torch.full((2,), 0.5)
 rollout = partial(handmade.rollout, Discrete(3))
 
 
@@ -96,9 +96,9 @@ def test_importance_weights_are_inside_the_loss(loss: str) -> None:
     constant(algo.target, 0.0, 0.0, 0.0)
     reward = torch.tensor([[0.2, 4.0, 6.0, 1.0], [10.0, 0.4, 2.0, 2.0]]).double().unsqueeze(1)
     probability = torch.tensor([[0.1, 0.4, 0.2, 0.3], [0.7, 0.1, 0.1, 0.1]]).double()
-    beta, n = np.array([0.4, 1.0]), 50
+    beta, n = torch.tensor([0.4, 1.0]).double(), 50
     batch = rollout(1).with_(reward=reward, info={"probability": probability})
-    weight = (n * probability) ** -torch.tensor(beta)[:, None]
+    weight = (n * probability) ** -beta[:, None]
     weight = weight / weight.max(1, keepdim=True).values
     size = SCALE * reward[:, 0]
     each = size**2 if loss == "mse" else torch.where(size < 1, 0.5 * size**2, size - 0.5)

@@ -23,7 +23,7 @@ from rlrun.returns import n_step
 from rlrun.rng import Stream
 from rlrun.schedules import schedule
 from rlrun.sequences import mean_weight, successor, take_steps
-from rlrun.storage import PrioritizedReplay, Replay, SequentialReplay
+from rlrun.storage import Draw, PrioritizedReplay, Replay, SequentialReplay
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -91,6 +91,7 @@ class DQN(Algorithm):
         self.epsilon = schedule(epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps)
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.beta = schedule("linear", config.priority.beta, 1.0, spec.total_steps)
+        self.descend = nn.Recorded(self.gradient_step, when=self.net.recordable)
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.net.initial_memory(num_envs)
@@ -118,20 +119,28 @@ class DQN(Algorithm):
             return {}
         metrics: dict[str, Tensor] = {}
         for _ in range(self.config.gradient_steps * self.updates_per_rollout):
-            batch = self.replay.sample(self.config.batch_size, self.length, self.rng)
-            metrics = self.learn(batch, step)
+            draw = self.replay.draw(self.config.batch_size, self.length, self.rng)
+            metrics = self.learn(draw, step)
         return metrics
 
-    def learn(self, batch: Rollout, step: np.ndarray) -> dict[str, Tensor]:
-        """One gradient step on sequences [R, L, B, ...]."""
-        loss, q, error = self.loss(batch, self.beta(step))
-        grad_norm = self.optim.step(loss, self.learning_rate(step))
+    def learn(self, batch: Draw | Rollout, step: np.ndarray) -> dict[str, Tensor]:
+        """One gradient step on sequences [R, L, B, ...], or on those that were drawn from the replay."""
+        beta = self.beta(step) if isinstance(self.replay, PrioritizedReplay) else None
+        loss, q, grad_norm, priority = self.descend(batch, beta, self.learning_rate(step))
         self.sync.updated()
         if isinstance(self.replay, PrioritizedReplay):
-            self.replay.reprioritise(batch.info["cell"], self.priority(error))
-        return {"loss/q": loss.detach(), "train/q": q, "train/grad_norm": grad_norm}
+            self.replay.reprioritise(batch.info["cell"], priority)
+        return {"loss/q": loss, "train/q": q, "train/grad_norm": grad_norm}
 
-    def loss(self, batch: Rollout, beta: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    def gradient_step(
+        self, batch: Draw | Rollout, beta: Tensor | None, learning_rate: Tensor
+    ) -> tuple[Tensor | None, ...]:
+        """Mean loss, mean action value and norm of the gradient, [R], and the sequences' new priorities."""
+        loss, q, error = self.loss(self.replay.at(batch) if isinstance(batch, Draw) else batch, beta)
+        grad_norm = self.optim.step(loss, learning_rate)
+        return loss, q, grad_norm, self.priority(error) if self.config.sampling == "prioritized" else None
+
+    def loss(self, batch: Rollout, beta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Over a batch [R, L, B, ...]: mean loss and mean action value, [R], and every error [R, L, B].
 
         Sequences that were drawn by priority weigh less the likelier they were, to the
@@ -147,19 +156,22 @@ class DQN(Algorithm):
         target = torch.add(discount * next_value, total, alpha=config.reward_scale)  # [R, L, B]
         q = out.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         kind = torch.nn.functional.huber_loss if config.loss == "huber" else torch.nn.functional.mse_loss
-        loss = kind(q, target, reduction="none") + self.penalty(out, q)
+        loss = kind(q, target, reduction="none")
+        penalty = self.penalty(out, q)
+        if penalty is not None:
+            loss = loss + penalty
         mean = mean_weight(valid, q.dtype)
         weight = mean
-        if "probability" in batch.info:
+        if beta is not None and "probability" in batch.info:
             likelihood = batch.info["probability"]
-            power = torch.from_numpy(beta).to(likelihood).unsqueeze(1)
+            power = beta.to(likelihood).unsqueeze(1)
             importance = (likelihood.amin(1, keepdim=True) / likelihood) ** power  # [R, B]
             weight = mean * importance.unsqueeze(1).to(mean)
         return (loss * weight).sum((1, 2)), (q.detach() * mean).sum((1, 2)), (q.detach() - target) * valid
 
-    def penalty(self, out: Tensor, q: Tensor) -> Tensor | float:
+    def penalty(self, out: Tensor, q: Tensor) -> Tensor | None:
         """What a variant adds to the loss of each step [R, L, B], by all action values and the one taken."""
-        return 0.0
+        return None
 
     def priority(self, error: Tensor) -> Tensor:
         """Of sequences, by the errors [R, L, B] of their steps: [R, B] (Kapturowski et al. 2019)."""

@@ -14,6 +14,7 @@ from rlrun.nn.lstm import LSTM
 from rlrun.nn.network import Encoding, Head, Network, Plan, build_network
 from rlrun.nn.norm import RunningNorm
 from rlrun.nn.optim import Adam, flatten
+from rlrun.nn.record import Recorded, RecordError
 from rlrun.nn.reference import NNLSTM, Copies
 
 __all__ = [
@@ -31,6 +32,8 @@ __all__ = [
     "Linear",
     "Network",
     "Plan",
+    "RecordError",
+    "Recorded",
     "RunningNorm",
     "build_network",
     "flatten",

@@ -169,6 +169,8 @@ class Network(nn.Module):
         self.replicas = replicas
         self.recurrent = core is not None or previous is not None
         self.out_features = head.out_features - 1 if dueling else head.out_features
+        # A module of somebody's own may do anything; torch's nn.LSTM has to be told where to stop.
+        self.recordable = not any(isinstance(module, Copies) for module in self.modules())
         weight = next(head.parameters())
         self._dtype, self._device = weight.dtype, weight.device
         # Attributes of a module are slow to read, and the small networks of reinforcement

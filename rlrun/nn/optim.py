@@ -35,20 +35,22 @@ def _parameters(modules: nn.Module | Iterable[nn.Module]) -> list[nn.Parameter]:
 
 
 def _pack(parameters: list[nn.Parameter]) -> Tensor:
-    flat = torch.cat([_row(p.detach(), _by_column(p)) for p in parameters], 1)
-    columns = flat.split([p[0].numel() for p in parameters], 1)
-    for p, column in zip(parameters, columns, strict=True):
-        p.data = column.view(p.mT.shape).mT if _by_column(p) else column.view(p.shape)
+    rows = [(p.mT if _by_column(p) else p).detach() for p in parameters]
+    flat = torch.cat([row.reshape(len(row), -1) for row in rows], 1)
+    for p, view in zip(parameters, _views(flat, parameters), strict=True):
+        p.data = view
     return flat
+
+
+def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """The part of flat [R, P] that belongs to each parameter, in its shape and order of storage."""
+    parts = zip(flat.split([p[0].numel() for p in parameters], 1), parameters, strict=True)
+    return [part.view(p.mT.shape).mT if _by_column(p) else part.view(p.shape) for part, p in parts]
 
 
 def _by_column(p: Tensor) -> bool:
     """Whether these are matrices [R, in, out] that are stored column by column, and shall stay so."""
     return p.ndim == 3 and p.stride(1) == 1 and p.stride(2) != 1
-
-
-def _row(values: Tensor, by_column: bool) -> Tensor:
-    return (values.mT if by_column else values).reshape(values.shape[0], -1)
 
 
 class Adam:
@@ -69,22 +71,23 @@ class Adam:
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
         self._parameters = _parameters(modules)
-        self._by_column = [_by_column(p) for p in self._parameters]
         self.flat = _pack(self._parameters)
         self.max_grad_norm, self.clip = max_grad_norm, clip
         self._moments = torch.zeros_like(self.flat).repeat(2, 1, 1)  # unbiased means of grad and grad^2
         self._news = torch.zeros_like(self._moments)  # grad and grad^2, then scratch
         self._m, self._v = self._moments.unbind()
         self._grad, self._square = self._news.unbind()
+        self._grads = _views(self._grad, self._parameters)
         # Constants are tensors: arithmetic with Python's numbers takes twice as long.
         self._eps, self._inf, self._tiny = self.flat.new_tensor([eps, torch.inf, 1e-6]).unbind()
         self._max = self._inf if max_grad_norm is None else self.flat.new_tensor(max_grad_norm)
-        # In float64: 1 - beta^t loses half of float32's digits in the first steps.
-        self._betas = torch.tensor(betas, dtype=torch.float64, device=self.flat.device).view(2, 1, 1)
-        self._one_less = 1.0 - self._betas
-        self._one = torch.ones_like(self._betas)
-        self._count = self._betas.new_zeros(len(self.flat), 1)
+        # 1 - beta^t after t steps, [2, R, 1]: in float64, for float32 loses half of its digits in the
+        # first steps, and not quite 0 before them, so that it can be divided by.
+        decays = torch.tensor(betas, dtype=torch.float64, device=self.flat.device).view(2, 1, 1)
+        self._one_less, self._one = 1.0 - decays, torch.ones_like(decays)
+        self._correction = torch.full_like(decays, 1e-300).repeat(1, len(self.flat), 1)
         self._weights = torch.zeros_like(self._moments[..., :1])
+        self._rates = torch.zeros_like(self._m[:, :1])
 
     def step(self, loss: Tensor, learning_rate: float | np.ndarray) -> Tensor:
         """One step down loss [R]; returns the gradient norms before clipping, [R], detached.
@@ -92,14 +95,13 @@ class Adam:
         `learning_rate` is a number, or one for each replica [R]. Where the norm is not
         finite, parameters, moments and count stay as they are.
         """
-        rates = torch.as_tensor(learning_rate, dtype=self.flat.dtype, device=self.flat.device).view(-1, 1)
+        rates = torch.as_tensor(learning_rate, dtype=torch.float64, device=self.flat.device).view(-1, 1)
         if loss.shape != self.flat.shape[:1]:
             raise ValueError(f"loss has shape {tuple(loss.shape)}, it must be {tuple(self.flat.shape[:1])}")
         # Replicas share no parameter: the gradient of the sum is R separate gradients.
         # (With `grad_outputs` torch would import sympy here: half a second.)
         grads = torch.autograd.grad(loss.sum(), self._parameters, materialize_grads=True)
-        rows = [_row(grad, by_column) for grad, by_column in zip(grads, self._by_column, strict=True)]
-        torch.cat(rows, 1, out=self._grad)
+        torch._foreach_copy_(self._grads, grads)
         with torch.no_grad():
             return self._apply(rates)
 
@@ -116,15 +118,16 @@ class Adam:
         torch.mul(grad, grad, out=square)
 
         # (1 - beta) / (1 - beta^t): with these weights a mean that began at zero has no bias.
-        weights = self._one_less / torch.addcmul(self._one, self._betas, self._betas**self._count, value=-1.0)
-        self._count.add_(finite)
-        self._moments.lerp_(self._news, torch.mul(weights, finite, out=self._weights))
+        weights = self._one_less * finite
+        self._correction.lerp_(self._one, weights)
+        self._moments.lerp_(self._news, torch.div(weights, self._correction, out=self._weights))
         deviation = torch.sqrt(self._v, out=square).add_(self._eps)
-        self.flat.addcmul_(torch.div(self._m, deviation, out=grad), learning_rate * finite, value=-1.0)
+        rates = torch.mul(learning_rate, finite, out=self._rates)
+        self.flat.addcmul_(torch.div(self._m, deviation, out=grad), rates, value=-1.0)
         return norm.squeeze(1)
 
     def state(self) -> dict[str, Tensor]:
-        return {"m": self._m, "v": self._v, "count": self._count.squeeze(1)}
+        return {"m": self._m, "v": self._v, "correction": self._correction.squeeze(2).T}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         copy_leaves(self.state(), dict(state), "optimizer")

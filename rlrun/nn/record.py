@@ -1,0 +1,345 @@
+"""A function of tensors, written down as the operations it comes to, and played again.
+
+Most of what a gradient step of a small network costs is not arithmetic but bookkeeping:
+Python between the operations, autograd's graph, its walk backwards. For given shapes all
+of it ends in the same list of operations every time. `Recorded` writes that list down (a
+Wengert list: "A simple automatic derivative evaluation program", 1964), leaves out what
+has no effect, and from then on runs it as straight-line code: the same operations in the
+same order, so the results are the same to the bit.
+
+The function must depend on nothing but tensors: its arguments, and those that live on
+between calls, such as weights and moments, which it may change in place. It must not read
+numbers out of tensors, draw random numbers, or use arrays or Python numbers that change
+from call to call; such things are arguments. The first two calls are both written down
+and must agree, so that a breach of these rules is an error there, and not learned from.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import operator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+_FORMS = 8  # lists kept of one function; calls of yet other shapes are run as they are
+
+
+class RecordError(RuntimeError):
+    """A function that depends on more than its tensors."""
+
+
+class Recorded:
+    """A function of tensors and arrays, or tuples, mappings and dataclasses of tensors.
+
+    It returns detached tensors, or tuples and dicts of them. There is one list for each
+    combination of shapes and of whatever else is among the arguments.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, when: bool = True) -> None:
+        """`when` is false for a function that may break the rules: it is run as it is."""
+        self._function = function
+        self._most = _FORMS if when else 0
+        self._programs: dict[tuple[Any, ...], Callable[..., Any] | Tape | None] = {}
+
+    def __call__(self, *args: Any) -> Any:
+        args = tuple([torch.from_numpy(arg) if isinstance(arg, np.ndarray) else arg for arg in args])
+        inputs: list[Tensor] = []
+        form: list[Any] = []
+        for arg in args:
+            _flatten(arg, inputs, form)
+        key = tuple(form)
+        program = self._programs.get(key)
+        if program is None or isinstance(program, Tape):
+            return self._record(key, program, inputs, args)
+        with torch.inference_mode():
+            return program(*inputs)
+
+    def _record(
+        self, key: tuple[Any, ...], before: Tape | None, inputs: list[Tensor], args: tuple[Any, ...]
+    ) -> Any:
+        if before is None and len(self._programs) >= self._most:
+            return _map(self._function(*args), Tensor.detach)
+        tape = Tape()
+        with tape:
+            results = self._function(*args)
+        tape.name_all(inputs, results)
+        if before is not None:
+            tape.compare(before)
+        self._programs[key] = tape if before is None else tape.program()
+        return _map(results, Tensor.detach)
+
+
+def _flatten(value: Any, inputs: list[Tensor], form: list[Any]) -> None:
+    """Append the tensors in `value` to inputs, and what is fixed about it to form."""
+    if isinstance(value, Tensor):
+        inputs.append(value)
+        form.append(value.shape)
+    elif isinstance(value, Mapping):
+        form.append(tuple(value))
+        for item in value.values():
+            _flatten(item, inputs, form)
+    elif isinstance(value, (tuple, list)):
+        form.append(len(value))
+        for item in value:
+            _flatten(item, inputs, form)
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            _flatten(getattr(value, field.name), inputs, form)
+    else:
+        form.append(value)
+
+
+def _map(value: Any, function: Callable[[Tensor], Any]) -> Any:
+    """`value` with every tensor in its lists, tuples and dicts replaced."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, (tuple, list)):
+        return type(value)([_map(item, function) for item in value])
+    if isinstance(value, dict):
+        return {name: _map(item, function) for name, item in value.items()}
+    return value
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item)
+    elif isinstance(value, dict):
+        yield from _tensors(tuple(value.values()))
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+@dataclasses.dataclass(frozen=True)
+class _Name:
+    """Stands for a tensor of that name in what is printed."""
+
+    text: str
+
+    def __repr__(self) -> str:
+        return self.text
+
+
+# Operations whose results depend on nothing but shapes.
+_FILLS = frozenset(
+    "aten::" + name
+    for name in (
+        *("zeros", "ones", "full", "arange", "eye", "zeros_like", "ones_like", "full_like"),
+        *("new_zeros", "new_ones", "new_full"),
+    )
+)
+
+
+@dataclasses.dataclass
+class _Call:
+    """One operation with the very tensors that it read and made."""
+
+    op: Any
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    out: Any
+
+    @property
+    def name(self) -> str:
+        return self.op._schema.name
+
+    @property
+    def read(self) -> list[Tensor]:
+        return list(_tensors((self.args, self.kwargs)))
+
+    @property
+    def made(self) -> list[Tensor]:
+        """Those it changed in place among them."""
+        return list(_tensors(self.out))
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes one of its arguments."""
+        return self.op._schema.is_mutable
+
+    @property
+    def views(self) -> bool:
+        """Whether it only shows an argument in another way."""
+        return not self.writes and any(r.alias_info is not None for r in self.op._schema.returns)
+
+    def written(self) -> Iterator[Tensor]:
+        for i, argument in enumerate(self.op._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                yield from _tensors(self.args[i] if i < len(self.args) else self.kwargs.get(argument.name))
+
+    def unchanged(self, ones: Callable[[Tensor], bool]) -> Tensor | None:
+        """The argument that it shows just as it is, or multiplies by `ones`, if so."""
+        if not isinstance(self.out, Tensor) or self.writes:
+            return None
+        base, out = self.args[0], self.out
+        if self.name == "aten::mul" and isinstance(self.args[1], Tensor):
+            a, b = self.args
+            base = a if ones(b) else b if ones(a) else None
+            return base if base is not None and (base.dtype, base.shape) == (out.dtype, out.shape) else None
+        same = self.views and (base.dtype, base.shape, base.stride()) == (out.dtype, out.shape, out.stride())
+        return base if same and base.storage_offset() == out.storage_offset() else None
+
+    def quickest(self) -> Callable[..., Any]:
+        """What to call for it: where PyTorch has a function or method for it, that is quicker."""
+        name = self.name.removeprefix("aten::")
+        if name == "_to_copy" and self.args[0].dtype != self.out.dtype:
+            name = "to"
+        expected = self._outcome(self.op)
+        for home in _HOMES:
+            function = getattr(home, name, None)
+            if function is not None and _equal(self._outcome(function), expected):
+                return function
+        return self.op
+
+    def _outcome(self, function: Callable[..., Any]) -> list[Tensor] | None:
+        """What a function would return and overwrite in the place of this one; None if it refuses."""
+        copies = {id(tensor): tensor.clone() for tensor in self.written()}
+        args, kwargs = _map((self.args, self.kwargs), lambda tensor: copies.get(id(tensor), tensor))
+        try:
+            return [*_tensors(function(*args, **kwargs)), *copies.values()]
+        except (RuntimeError, TypeError):
+            return None
+
+
+_HOMES = (torch, torch._C._nn, getattr(torch._C, "_linalg"), Tensor)  # noqa: B009 (no type stubs)
+
+
+def _equal(ours: list[Tensor] | None, theirs: list[Tensor] | None) -> bool:
+    """Whether these are the same tensors to the bit."""
+    if ours is None or theirs is None or len(ours) != len(theirs):
+        return False
+    return all(
+        a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, 0.0, 0.0, equal_nan=True)
+        for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+class Tape(TorchDispatchMode):
+    """Within it every operation is written down, those of the walk backwards too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: list[_Call] = []
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """No: or PyTorch would import all of its compiler here, which takes a second."""
+        return False
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.data_dependent_output in op.tags:
+            raise RecordError(f"a recorded function must not read numbers out of tensors ({op})")
+        if torch.Tag.nondeterministic_seeded in op.tags:
+            raise RecordError(f"a recorded function must not draw random numbers ({op})")
+        out = op(*args, **(kwargs or {}))
+        self.calls.append(_Call(op, args, kwargs or {}, out))
+        return out
+
+    def name_all(self, inputs: list[Tensor], results: Any) -> None:
+        """Name each tensor: i0, i1, ... are inputs, t0, t1, ... made by calls, c0, c1, ... from outside."""
+        self.results, self.count = results, len(inputs)
+        self.names = {id(tensor): f"i{k}" for k, tensor in enumerate(inputs)}
+        self.outside: dict[str, Tensor] = {}
+        for call in self.calls:
+            self._name_outside(call.read)
+            for tensor in call.made:
+                self.names.setdefault(id(tensor), f"t{len(self.names)}")
+        self._name_outside(_tensors(results))
+        self._inputs = inputs  # names go by identity: no tensor may be freed
+
+    def _name_outside(self, tensors: Iterable[Tensor]) -> None:
+        for tensor in tensors:
+            if id(tensor) not in self.names:
+                name = f"c{len(self.outside)}"
+                self.names[id(tensor)], self.outside[name] = name, tensor
+
+    def line(self, call: _Call) -> str:
+        """A call in words, with names in the place of tensors."""
+        args, out = (
+            _map(v, lambda t: _Name(self.names[id(t)])) for v in ((call.args, call.kwargs), call.out)
+        )
+        return f"{call.op}{args} -> {out}"
+
+    def compare(self, other: Tape) -> None:
+        """RecordError if another tape of the same function and shapes says something else."""
+        for mine, theirs in zip_longest(self.calls, other.calls):
+            now, before = (t.line(c) if c else "nothing" for t, c in ((self, mine), (other, theirs)))
+            if now != before:
+                raise RecordError(
+                    f"a recorded function must do the same at every call: not {before} and then {now}"
+                )
+        for name, tensor in self.outside.items():
+            if other.outside[name] is not tensor:
+                user = next(call for call in self.calls if any(t is tensor for t in call.read))
+                raise RecordError(
+                    f"a recorded function must be given what changes: {name} in {self.line(user)} "
+                    "is another tensor at every call"
+                )
+
+    def program(self) -> Callable[..., Any]:
+        """The tape as a Python function of the inputs, its code written by torch.fx."""
+        constants, calls = self._simplified()
+        graph = torch.fx.Graph()
+        names = [*constants, *(f"i{k}" for k in range(self.count))]
+        nodes: dict[str, Any] = {name: graph.placeholder(name) for name in names}
+
+        def node(tensor: Tensor) -> Any:
+            return nodes[self.names[id(tensor)]]
+
+        quickest = {}
+        for call in calls:
+            args, kwargs = _map((call.args, call.kwargs), node)
+            done = graph.call_function(call.op, args, kwargs)
+            quickest[done] = call.quickest()
+            if isinstance(call.out, Tensor):
+                nodes.setdefault(self.names[id(call.out)], done)
+            elif not call.writes:
+                for k, part in enumerate(call.out):
+                    if isinstance(part, Tensor):  # an unneeded gradient is None
+                        nodes[self.names[id(part)]] = graph.call_function(operator.getitem, (done, k))
+        graph.output(_map(self.results, node))
+        graph.eliminate_dead_code()
+        for done in graph.nodes:
+            done.target = quickest.get(done, done.target)
+        module = torch.fx.GraphModule(torch.nn.Module(), graph)
+        return partial(module.forward, *constants.values())
+
+    def _simplified(self) -> tuple[dict[str, Tensor], list[_Call]]:
+        """Tensors that need not be made at every call, and the calls that are left.
+
+        Views of what lives on between calls are made once, and so is what has the same
+        values every time. A view that shows nothing else goes by the other's name.
+        """
+        overwritten = {_storage(t) for call in self.calls for t in call.written()}
+        constants = dict(self.outside)
+        fixed: set[str] = set()  # the constants whose values never change
+        calls = []
+
+        def ones(tensor: Tensor) -> bool:
+            return self.names[id(tensor)] in fixed and bool((tensor == 1).all())
+
+        for call in self.calls:
+            same = call.unchanged(ones)
+            if same is not None and (call.views or overwritten.isdisjoint(map(_storage, (same, call.out)))):
+                self.names[id(call.out)] = self.names[id(same)]
+                continue
+            read, made = ([self.names[id(t)] for t in ts] for ts in (call.read, call.made))
+            values = call.name in _FILLS or fixed.issuperset(read)
+            values = values and overwritten.isdisjoint(map(_storage, call.made))
+            if not call.writes and (values or (call.views and constants.keys() >= set(read))):
+                constants.update(zip(made, call.made, strict=True))
+                fixed.update(made if values else ())
+            else:
+                calls.append(call)
+        return constants, calls
