@@ -104,6 +104,8 @@ class PPO(Algorithm):
         self.leaves = len(self.actor.initial_memory(1))  # of memory, the actor's; the critic's follow
         self.length = (config.chunk_length or config.rollout_steps) if self.recurrent else 1
         self.stores_memory = self.recurrent and self.length < config.rollout_steps
+        recordable = all(net.recordable for net in self.networks.values())
+        self.descend = nn.Recorded(self.gradient_step, when=recordable)
 
     def initial_memory(self, num_envs: int) -> Memory:
         memory = self.actor.initial_memory(num_envs)
@@ -143,14 +145,19 @@ class PPO(Algorithm):
         metrics, grad_norms = [], []
         for _ in range(self.config.epochs):
             for batch in self.minibatches(data):
-                loss, values = self.loss(batch)
-                grad_norms.append(self.optim.step(loss, learning_rate))
+                values, grad_norm = self.descend(batch, learning_rate)
+                grad_norms.append(grad_norm)
                 metrics.append(values)
         # Only now, so that the first minibatch sees the policy that acted.
         for net in self.networks.values():
             net.observe(rollout.obs, rollout.valid)
         means = torch.stack(metrics).mean(0)  # [5, R]
         return dict(zip(METRICS, means, strict=True)) | {"train/grad_norm": torch.stack(grad_norms).mean(0)}
+
+    def gradient_step(self, batch: Batch, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
+        """One step on a minibatch; the metrics [5, R] and the norm of the gradient [R]."""
+        loss, values = self.loss(batch)
+        return values, self.optim.step(loss, learning_rate)
 
     def prepare(self, rollout: Rollout) -> Batch:
         """What is learned from, in chunks: fields [R, C, L, ...] and memories [R, C, ...]."""
