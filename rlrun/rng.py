@@ -61,6 +61,7 @@ class Stream:
     def __init__(self, seeds: Sequence[int], purpose: str, device: str = "cpu") -> None:
         self._keys = keys(seeds, purpose)[:, None]
         self._device = device
+        self.drawn: list[Tensor] | None = None  # what `uniform` has returned, while somebody listens
         self._start = np.zeros((len(seeds), 1), np.int64)  # counter at the block's first number
         self._used = 0
         self._refill(0)
@@ -93,7 +94,10 @@ class Stream:
 
     def uniform(self, *shape: int) -> Tensor:
         """[R, *shape] in the open interval (0, 1), float64."""
-        return torch.from_numpy(self.numbers(*shape)).to(self._device)
+        out = torch.from_numpy(self.numbers(*shape)).to(self._device)
+        if self.drawn is not None:
+            self.drawn.append(out)
+        return out
 
     def normal(self, *shape: int) -> Tensor:
         """[R, *shape] standard normal, float64, one uniform each (inverse distribution)."""

@@ -130,8 +130,10 @@ class Replay:
         cells += self._offset
         return torch.from_numpy(cells).to(self._views["reward"].device)
 
-    def at(self, draw: Draw) -> Rollout:
-        """The steps that were drawn, [R, L, B, ...]: a function of tensors, for `nn.Recorded` too."""
+    def at(self, draw: Draw | Rollout) -> Rollout:
+        """The steps that were drawn, [R, L, B, ...]; steps that have been read already stay as they are."""
+        if isinstance(draw, Rollout):
+            return draw
         fields: dict[str, Any] = {}
         for dtype, ring in self._rings.items():
             fields |= self._split(dtype, torch.embedding(ring, draw.cells))  # the quickest gather of rows

@@ -11,6 +11,7 @@ sequence lacks of its past is made up for by burn-in (Kapturowski et al., "R2D2"
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
@@ -25,7 +26,7 @@ from rlrun.lazy import nn, torch
 from rlrun.returns import n_step
 from rlrun.rng import Stream
 from rlrun.sequences import branch, masked_mean, take_steps
-from rlrun.storage import Replay
+from rlrun.storage import Draw, Replay
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,12 +116,14 @@ class ActorCritic(Algorithm):
         """Actions in [-1, 1], [R, N, A], from the actor's outputs; what lies outside gets clipped."""
         raise NotImplementedError
 
-    def learn(self, batch: Rollout, step: np.ndarray) -> dict[str, Tensor]:
-        """One gradient step of everything, on sequences [R, L, B, ...].
-
-        All losses are taken at the same weights, so that each network reads the sequences once.
-        """
+    def learn(self, batch: Draw | Rollout, step: np.ndarray) -> dict[str, Tensor]:
+        """One gradient step of everything, on sequences [R, L, B, ...] or on those drawn from the replay."""
         raise NotImplementedError
+
+    def recorded(self, gradient_step: Callable[..., Any], *streams: Stream) -> Any:
+        """A gradient step that draws its noise from `noise`, and from these streams."""
+        recordable = all(network.recordable for network in (self.actor, *self.critics))
+        return nn.Recorded(gradient_step, streams=[self.noise, *streams], when=recordable)
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.actor.initial_memory(num_envs)
@@ -147,7 +150,7 @@ class ActorCritic(Algorithm):
         if len(self.replay) < max(self.config.learning_starts, 1) or self.replay.size < self.length:
             return metrics
         for _ in range(self.config.gradient_steps * self.updates_per_rollout):
-            metrics |= self.learn(self.replay.sample(self.config.batch_size, self.length, self.rng), step)
+            metrics |= self.learn(self.replay.draw(self.config.batch_size, self.length, self.rng), step)
         return metrics
 
     def learned(self, batch: Rollout) -> Rollout:

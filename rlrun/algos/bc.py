@@ -56,6 +56,7 @@ class BC(Algorithm):
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.burn_in: int = config.burn_in if self.net.recurrent else 0
         self.length = self.burn_in + (config.sequence_length if self.net.recurrent else 1)
+        self.descend = nn.Recorded(self.gradient_step, when=self.net.recordable)
         if spec.dataset is not None:
             self.read(spec.dataset)
 
@@ -83,22 +84,24 @@ class BC(Algorithm):
 
     def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
         """One gradient step on sequences drawn uniformly, [R, L, B, ...]."""
-        config = self.config
-        starts = len(self.first) - self.length + 1
-        start = self.rng.integers(starts, 1, config.batch_size)  # [R, 1, B]
+        start = self.rng.integers(len(self.first) - self.length + 1, 1, self.config.batch_size)
+        loss, grad_norm = self.descend(start, self.learning_rate(step))
+        return {"loss/bc": loss, "train/grad_norm": grad_norm}
+
+    def gradient_step(self, start: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss and the norm of its gradient, [R], on sequences that start at [R, 1, B]."""
         time = torch.arange(self.length, device=start.device)
         index = start + time.view(1, -1, 1)
         obs, action, first = self.obs[index], self.taken[index], self.first[index]
         # Memory is as it was when acting only after a beginning, or roughly so after the burn-in.
         learned = (time.view(1, -1, 1) >= self.burn_in) | (first.cumsum(1) > 0)
-        memory = self.net.initial_memory(config.batch_size)
+        memory = self.net.initial_memory(start.shape[-1])
         memory = self.net.remember(memory, self.taken[(start[:, 0] - 1).clamp(min=0)])
         self.net.observe(obs, learned)
         out, _ = self.net(obs, memory, first, action)
         policy = self.actions.distribution(out)
         loss = -masked_mean(policy.log_prob(self.raw(action)), learned)
-        grad_norm = self.optim.step(loss, self.learning_rate(step))
-        return {"loss/bc": loss.detach(), "train/grad_norm": grad_norm}
+        return loss, self.optim.step(loss, learning_rate)
 
     def raw(self, action: Tensor) -> Tensor:
         """Logged actions [R, L, B, *shape] as the distribution has them."""

@@ -136,7 +136,7 @@ class DQN(Algorithm):
         self, batch: Draw | Rollout, beta: Tensor | None, learning_rate: Tensor
     ) -> tuple[Tensor | None, ...]:
         """Mean loss, mean action value and norm of the gradient, [R], and the sequences' new priorities."""
-        loss, q, error = self.loss(self.replay.at(batch) if isinstance(batch, Draw) else batch, beta)
+        loss, q, error = self.loss(self.replay.at(batch), beta)
         grad_norm = self.optim.step(loss, learning_rate)
         return loss, q, grad_norm, self.priority(error) if self.config.sampling == "prioritized" else None
 

@@ -41,7 +41,7 @@ from rlrun.lazy import nn, torch
 from rlrun.registry import register
 from rlrun.rng import Stream, child, keys
 from rlrun.sequences import masked_mean, mean_weight
-from rlrun.storage import Replay
+from rlrun.storage import Draw, Replay
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -365,6 +365,7 @@ class Ensemble(Stateful):
         self.rng = Stream(spec.seeds, "sample", spec.device)
         bounds = Bounds(spec.obs, spec.dtype, spec.device)
         self.low, self.high = bounds.low, bounds.high
+        self.descend = nn.Recorded(self.gradient_step, when=self.net.recordable)
 
     def __call__(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Each member's next_obs, reward and terminated; inputs and outputs are [R, E, ..., features]."""
@@ -390,13 +391,16 @@ class Ensemble(Stateful):
         if len(self.replay) < max(config.learning_starts, 1):
             return {}
         for _ in range(config.gradient_steps * updates):
-            batch = self.replay.sample(self.members * config.batch_size, 1, self.rng)
-            loss = self.loss(batch)
-            grad_norm = self.optim.step(loss, config.learning_rate)
+            loss, grad_norm = self.descend(self.replay.draw(self.members * config.batch_size, 1, self.rng))
         return {
-            "loss/dynamics": loss.detach().view(-1, self.members).mean(1),
+            "loss/dynamics": loss.view(-1, self.members).mean(1),
             "train/grad_norm": grad_norm.view(-1, self.members).mean(1),
         }
+
+    def gradient_step(self, draw: Draw) -> tuple[Tensor, Tensor]:
+        """The loss of every member and the norm of its gradient, [R * E]."""
+        loss = self.loss(self.replay.at(draw))
+        return loss, self.optim.step(loss, self.config.learning_rate)
 
     def loss(self, batch: Rollout) -> Tensor:
         """Of every member on a part of its own of the batch [R, 1, E * B, ...]: [R * E]."""

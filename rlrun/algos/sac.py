@@ -21,6 +21,7 @@ from rlrun.lazy import nn, torch
 from rlrun.registry import register
 from rlrun.rng import Stream
 from rlrun.sequences import masked_mean
+from rlrun.storage import Draw
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,6 +52,7 @@ class SAC(ActorCritic):
         self.alpha_optim = nn.Adam(self.temperature, eps=config.adam_eps)
         self.alpha_rate = config.rate(config.alpha_learning_rate, spec.total_steps)
         self.target_entropy = -float(size) if config.target_entropy is None else config.target_entropy
+        self.descend = self.recorded(self.gradient_step)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
         policy = self.policy(out)
@@ -62,16 +64,25 @@ class SAC(ActorCritic):
         low, high = LOG_STD
         return SquashedGaussian(mean, low + 0.5 * (high - low) * (width.tanh() + 1.0), self.square)
 
-    def learn(self, batch: Rollout, step: np.ndarray) -> dict[str, Tensor]:
+    def learn(self, batch: Draw | Rollout, step: np.ndarray) -> dict[str, Tensor]:
+        rates = self.actor_rate(step), self.critic_rate(step), self.alpha_rate(step)
+        metrics = self.descend(batch, *rates)
+        self.sync.updated()
+        return metrics
+
+    def gradient_step(
+        self, batch: Draw | Rollout, actor_rate: Tensor, critic_rate: Tensor, alpha_rate: Tensor
+    ) -> dict[str, Tensor]:
+        """All losses are taken at the same weights, so that each network reads the sequences once."""
+        batch = self.replay.at(batch)
         learned = self.learned(batch)
         actor, critics = self.trace(self.actor, batch, learned), self.judge(batch, learned)
         critic_loss, q = self.critic_loss(critics, self.target(batch, learned, actor), learned)
         critic_loss = critic_loss + self.penalty(actor, critics, learned)
         actor_loss, entropy = self.actor_loss(actor, critics, learned)
-        self.actor_optim.step(actor_loss, self.actor_rate(step))
-        grad_norm = self.critic_optim.step(critic_loss, self.critic_rate(step))
-        self.alpha_optim.step(self.alpha_loss(entropy), self.alpha_rate(step))
-        self.sync.updated()
+        self.actor_optim.step(actor_loss, actor_rate)
+        grad_norm = self.critic_optim.step(critic_loss, critic_rate)
+        self.alpha_optim.step(self.alpha_loss(entropy), alpha_rate)
         return {
             "loss/critic": critic_loss.detach(),
             "loss/actor": actor_loss.detach(),

@@ -23,6 +23,7 @@ from rlrun.lazy import nn, torch
 from rlrun.registry import register
 from rlrun.rng import Stream
 from rlrun.sequences import masked_mean
+from rlrun.storage import Draw
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +53,7 @@ class TD3(ActorCritic):
         self.target_actor = self.actor.target()
         self.actor_sync = TargetSync(config.target, self.actor_optim.flat, nn.flatten(self.target_actor))
         self.updates = torch.zeros(spec.replicas, dtype=torch.int64)  # the same number in every replica
+        self.descend = self.recorded(self.gradient_step)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
         action = out.tanh()
@@ -64,19 +66,28 @@ class TD3(ActorCritic):
         self.actor_sync.collected(rollout)
         return super().update(rollout, step=step)
 
-    def learn(self, batch: Rollout, step: np.ndarray) -> dict[str, Tensor]:
+    def learn(self, batch: Draw | Rollout, step: np.ndarray) -> dict[str, Tensor]:
+        self.updates += 1
+        both = int(self.updates[-1]) % self.config.policy_delay == 0
+        metrics = self.descend(batch, self.critic_rate(step), self.actor_rate(step) if both else None)
+        self.sync.updated()
+        self.actor_sync.updated()
+        return metrics
+
+    def gradient_step(
+        self, batch: Draw | Rollout, critic_rate: Tensor, actor_rate: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Of the critics, and where it is the policy's turn of both, at the same weights."""
+        batch = self.replay.at(batch)
         learned = self.learned(batch)
         critics = self.judge(batch, learned)
         critic_loss, q = self.critic_loss(critics, self.target(batch, learned), learned)
         metrics = {"loss/critic": critic_loss.detach(), "train/q": q}
-        self.updates += 1
-        if int(self.updates[-1]) % self.config.policy_delay == 0:
+        if actor_rate is not None:
             actor_loss = self.actor_loss(self.trace(self.actor, batch, learned), critics[0], learned)
-            self.actor_optim.step(actor_loss, self.actor_rate(step))
+            self.actor_optim.step(actor_loss, actor_rate)
             metrics["loss/actor"] = actor_loss.detach()
-        metrics["train/grad_norm"] = self.critic_optim.step(critic_loss, self.critic_rate(step))
-        self.sync.updated()
-        self.actor_sync.updated()
+        metrics["train/grad_norm"] = self.critic_optim.step(critic_loss, critic_rate)
         return metrics
 
     def target(self, batch: Rollout, learned: Rollout) -> Tensor:

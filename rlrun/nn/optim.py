@@ -89,12 +89,14 @@ class Adam:
         self._weights = torch.zeros_like(self._moments[..., :1])
         self._rates = torch.zeros_like(self._m[:, :1])
 
-    def step(self, loss: Tensor, learning_rate: float | np.ndarray) -> Tensor:
+    def step(self, loss: Tensor, learning_rate: float | np.ndarray | Tensor) -> Tensor:
         """One step down loss [R]; returns the gradient norms before clipping, [R], detached.
 
         `learning_rate` is a number, or one for each replica [R]. Where the norm is not
         finite, parameters, moments and count stay as they are.
         """
+        if isinstance(learning_rate, float):  # made, not converted: that can be recorded
+            learning_rate = self._one.new_full((1,), learning_rate)
         rates = torch.as_tensor(learning_rate, dtype=torch.float64, device=self.flat.device).view(-1, 1)
         if loss.shape != self.flat.shape[:1]:
             raise ValueError(f"loss has shape {tuple(loss.shape)}, it must be {tuple(self.flat.shape[:1])}")

@@ -9,16 +9,17 @@ same order, so the results are the same to the bit.
 
 The function must depend on nothing but tensors: its arguments, and those that live on
 between calls, such as weights and moments, which it may change in place. It must not read
-numbers out of tensors, draw random numbers, or use arrays or Python numbers that change
-from call to call; such things are arguments. The first two calls are both written down
-and must agree, so that a breach of these rules is an error there, and not learned from.
+numbers out of tensors, or use arrays or Python numbers that change from call to call; such
+things are arguments. Random numbers it may draw from the streams that it is said to draw
+from. The first two calls are both written down and must agree, so that a breach of these
+rules is an error there, and not learned from.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -27,6 +28,10 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
+
+from rlrun.rng import Stream
+
+Draw = tuple[Stream, Sequence[int]]  # a block of random numbers, [R, *shape]
 
 _FORMS = 8  # lists kept of one function; calls of yet other shapes are run as they are
 
@@ -42,11 +47,17 @@ class Recorded:
     combination of shapes and of whatever else is among the arguments.
     """
 
-    def __init__(self, function: Callable[..., Any], *, when: bool = True) -> None:
-        """`when` is false for a function that may break the rules: it is run as it is."""
-        self._function = function
+    def __init__(
+        self, function: Callable[..., Any], *, streams: Sequence[Stream] = (), when: bool = True
+    ) -> None:
+        """`when` is false for a function that may break the rules: it is run as it is.
+
+        `streams` are those that the function draws random numbers from.
+        """
+        self._function, self._streams = function, streams
         self._most = _FORMS if when else 0
-        self._programs: dict[tuple[Any, ...], Callable[..., Any] | Tape | None] = {}
+        self._tapes: dict[tuple[Any, ...], Tape] = {}  # of the first call
+        self._programs: dict[tuple[Any, ...], tuple[Callable[..., Any], list[Draw]]] = {}
 
     def __call__(self, *args: Any) -> Any:
         args = tuple([torch.from_numpy(arg) if isinstance(arg, np.ndarray) else arg for arg in args])
@@ -55,24 +66,29 @@ class Recorded:
         for arg in args:
             _flatten(arg, inputs, form)
         key = tuple(form)
-        program = self._programs.get(key)
-        if program is None or isinstance(program, Tape):
-            return self._record(key, program, inputs, args)
-        with torch.inference_mode():
+        known = self._programs.get(key)
+        if known is None:
+            return self._record(key, inputs, args)
+        program, draws = known
+        for stream, shape in draws:
+            inputs.append(stream.uniform(*shape))
+        with torch.inference_mode():  # without a thought of gradients
             return program(*inputs)
 
-    def _record(
-        self, key: tuple[Any, ...], before: Tape | None, inputs: list[Tensor], args: tuple[Any, ...]
-    ) -> Any:
+    def _record(self, key: tuple[Any, ...], inputs: list[Tensor], args: tuple[Any, ...]) -> Any:
+        """One of the first two calls with arguments of this form, or one too many to be kept."""
+        before = self._tapes.pop(key, None)
         if before is None and len(self._programs) >= self._most:
             return _map(self._function(*args), Tensor.detach)
-        tape = Tape()
+        tape = Tape(self._streams)
         with tape:
             results = self._function(*args)
-        tape.name_all(inputs, results)
-        if before is not None:
+        tape.name_all([*inputs, *(out for _, out in tape.drawn)], results)
+        if before is None:
+            self._tapes[key] = tape
+        else:
             tape.compare(before)
-        self._programs[key] = tape if before is None else tape.program()
+            self._programs[key] = tape.program(), [(stream, out.shape[1:]) for stream, out in tape.drawn]
         return _map(results, Tensor.detach)
 
 
@@ -226,11 +242,27 @@ def _equal(ours: list[Tensor] | None, theirs: list[Tensor] | None) -> bool:
 
 
 class Tape(TorchDispatchMode):
-    """Within it every operation is written down, those of the walk backwards too."""
+    """Within it every operation is written down, those of the walk backwards too.
 
-    def __init__(self) -> None:
+    So is what is drawn from `streams`.
+    """
+
+    def __init__(self, streams: Sequence[Stream]) -> None:
         super().__init__()
         self.calls: list[_Call] = []
+        self.drawn: list[tuple[Stream, Tensor]] = []
+        self._streams = streams
+
+    def __enter__(self) -> Tape:
+        for stream in self._streams:
+            stream.drawn = []
+        return super().__enter__()
+
+    def __exit__(self, *raised: Any) -> None:
+        super().__exit__(*raised)
+        for stream in self._streams:
+            self.drawn += [(stream, out) for out in stream.drawn or ()]
+            stream.drawn = None
 
     @classmethod
     def _should_skip_dynamo(cls) -> bool:
@@ -241,7 +273,7 @@ class Tape(TorchDispatchMode):
         if torch.Tag.data_dependent_output in op.tags:
             raise RecordError(f"a recorded function must not read numbers out of tensors ({op})")
         if torch.Tag.nondeterministic_seeded in op.tags:
-            raise RecordError(f"a recorded function must not draw random numbers ({op})")
+            raise RecordError(f"a recorded function must not use PyTorch's random numbers ({op})")
         out = op(*args, **(kwargs or {}))
         self.calls.append(_Call(op, args, kwargs or {}, out))
         return out
