@@ -33,8 +33,17 @@ from support import (
 
 from rlrun import checkpoint, registry, runner
 from rlrun.catalog import headline, recipes
-from rlrun.core import FAMILIES, select
+from rlrun.core import FAMILIES, Stateful, select
+from rlrun.nn import record
 from rlrun.rng import Stream
+
+
+def _recordings(part: Any) -> list[record.Recorded]:
+    """The recorded functions of an algorithm, and of its parts."""
+    values = vars(part).values()
+    inner = [f for value in values if isinstance(value, Stateful) for f in _recordings(value)]
+    return [value for value in values if isinstance(value, record.Recorded)] + inner
+
 
 every_algorithm = pytest.mark.parametrize("algo", ALGORITHMS)
 
@@ -64,6 +73,23 @@ def test_replica_is_a_lone_run(algo: str) -> None:
     assert batch.clock.step[1] == lone.clock.step[0]
     if algo in ACTING:
         assert batch.clock.updates == 200 and batch.clock.active.all()  # nothing went on after an end
+
+
+RECORDED = [algo for algo in ALGORITHMS if _recordings(Trial.of(small(algo)).algo)]
+
+
+@pytest.mark.parametrize("algo", RECORDED)
+def test_recorded_gradient_steps_are_the_plain_ones(algo: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is replayed as a list of operations has the very bits of the algorithm's own code."""
+    config = small(algo, replicas=2)
+    recorded = Trial.of(config)
+    monkeypatch.setattr(record, "_FORMS", 0)
+    plain = Trial.of(config)
+    for trial in (recorded, plain):
+        trial.train(60)
+    assert any(f._programs for f in _recordings(recorded.algo))
+    assert not any(f._programs for f in _recordings(plain.algo))
+    assert_same_bits(recorded.state(), plain.state())
 
 
 @every_algorithm

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import zip_longest
 from typing import Any
@@ -41,7 +41,7 @@ class RecordError(RuntimeError):
 
 
 class Recorded:
-    """A function of tensors and arrays, or tuples, mappings and dataclasses of tensors.
+    """A function of tensors and arrays, or tuples, dicts and dataclasses of tensors.
 
     It returns detached tensors, or tuples and dicts of them. There is one list for each
     combination of shapes and of whatever else is among the arguments.
@@ -78,7 +78,7 @@ class Recorded:
     def _record(self, key: tuple[Any, ...], inputs: list[Tensor], args: tuple[Any, ...]) -> Any:
         """One of the first two calls with arguments of this form, or one too many to be kept."""
         before = self._tapes.pop(key, None)
-        if before is None and len(self._programs) >= self._most:
+        if before is None and len(self._tapes) + len(self._programs) >= self._most:
             return _map(self._function(*args), Tensor.detach)
         tape = Tape(self._streams)
         with tape:
@@ -97,17 +97,17 @@ def _flatten(value: Any, inputs: list[Tensor], form: list[Any]) -> None:
     if isinstance(value, Tensor):
         inputs.append(value)
         form.append(value.shape)
-    elif isinstance(value, Mapping):
-        form.append(tuple(value))
-        for item in value.values():
-            _flatten(item, inputs, form)
     elif isinstance(value, (tuple, list)):
         form.append(len(value))
         for item in value:
             _flatten(item, inputs, form)
-    elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            _flatten(getattr(value, field.name), inputs, form)
+    elif isinstance(value, dict):
+        form.extend(value)
+        for item in value.values():
+            _flatten(item, inputs, form)
+    elif hasattr(value, "__dataclass_fields__"):
+        for name in value.__dataclass_fields__:
+            _flatten(getattr(value, name), inputs, form)
     else:
         form.append(value)
 

@@ -1,0 +1,214 @@
+"""Recorded functions: the same bits as the plain ones, and a refusal of what cannot be recorded."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from rlrun import nn
+from rlrun.nn import record
+from rlrun.rng import Stream
+
+
+class Toy:
+    """A small network with state, a step of which depends on nothing but tensors; it counts its calls."""
+
+    def __init__(self, streams: bool = False) -> None:
+        self.weight = torch.nn.Parameter(torch.arange(12.0).view(2, 3, 2).sin())
+        self.adam = nn.Adam(torch.nn.ParameterList([self.weight]), max_grad_norm=0.5)
+        self.seen = torch.zeros(2)
+        self.stream = Stream((1, 2), "toy") if streams else None
+        self.calls = 0
+
+    def step(self, batch: dict[str, Tensor], rate: Tensor) -> dict[str, Any]:
+        self.calls += 1
+        x = batch["x"]
+        if self.stream is not None:
+            x = x + self.stream.normal(*x.shape[1:]).to(x.dtype)
+        self.seen += x.detach().sum((1, 2))
+        loss = torch.relu_(torch.bmm(x, self.weight)).square().mean((1, 2))
+        return {"loss": loss, "norm": self.adam.step(loss, rate), "none": None}
+
+    def state(self) -> list[Tensor]:
+        return [self.weight.detach(), self.seen, *self.adam.state().values()]
+
+
+def batches(count: int, rows: int = 4) -> list[Any]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        ({"x": torch.randn(2, rows, 3, generator=generator)}, np.array([0.1, 0.2]) / (k + 1))
+        for k in range(count)
+    ]
+
+
+@pytest.mark.parametrize("streams", [False, True])
+def test_what_is_replayed_has_the_same_bits(streams: bool) -> None:
+    plain, toy = Toy(streams), Toy(streams)
+    recorded = nn.Recorded(toy.step, streams=[toy.stream] if toy.stream else [])
+    for batch, rate in batches(6):
+        expected, found = plain.step(batch, torch.from_numpy(rate)), recorded(batch, rate)
+        assert found.keys() == expected.keys() and found["none"] is None
+        assert not found["loss"].requires_grad
+        for name in ("loss", "norm"):
+            assert torch.equal(found[name], expected[name])
+        assert all(torch.equal(a, b) for a, b in zip(toy.state(), plain.state(), strict=True))
+    assert (plain.calls, toy.calls) == (6, 2)  # from the third on, none of its Python runs
+    if plain.stream and toy.stream:
+        assert np.array_equal(plain.stream.counter, toy.stream.counter)
+
+
+def test_each_form_of_the_arguments_is_recorded_on_its_own() -> None:
+    plain, toy = Toy(), Toy()
+    recorded = nn.Recorded(toy.step)
+    for batch, rate in [*batches(3), *batches(3, rows=7), *batches(2), *batches(2, rows=7)]:
+        assert torch.equal(recorded(batch, rate)["loss"], plain.step(batch, torch.from_numpy(rate))["loss"])
+    assert toy.calls == 4
+
+    toy, sign = Toy(), 1.0
+    recorded = nn.Recorded(lambda batch, k: toy.step(batch, batch["x"].new_full((2,), 0.1))["loss"] * k)
+    for batch, _ in batches(8):
+        recorded(batch, sign)
+        sign = -sign
+    assert toy.calls == 4  # what is no tensor is part of the form
+
+
+def test_forms_without_end_are_run_as_they_are() -> None:
+    toy = Toy()
+    recorded = nn.Recorded(toy.step)
+    lengths = [*range(1, 21)] * 3
+    for rows in lengths:
+        recorded(*batches(1, rows)[0])
+    assert len(recorded._programs) == record._FORMS
+    assert toy.calls == len(lengths) - record._FORMS
+
+
+def test_when_it_may_break_the_rules_it_is_run_as_it_is() -> None:
+    numbers = iter(range(10))
+    recorded = nn.Recorded(lambda x: x * next(numbers) + x.sum().item(), when=False)
+    assert [recorded(torch.ones(1)).item() for _ in range(4)] == [1.0, 2.0, 3.0, 4.0]
+
+
+REFUSED: dict[str, tuple[Callable[[Tensor], Any], str]] = {
+    "a number read": (lambda x: x * x.sum().item(), "must not read numbers out of tensors"),
+    "a branch": (lambda x: x if x.sum() > 0 else -x, "must not read numbers out of tensors"),
+    "torch's generator": (lambda x: x + torch.rand(3), "must not use PyTorch's random numbers"),
+    "an array": (lambda x: x + torch.from_numpy(np.ones(3)), "must be given what changes"),
+    "a number converted": (lambda x: x + torch.tensor(1.0), "must be given what changes"),
+    "a stream": (lambda x: x + Stream((1,), "y").uniform(3), "must be given what changes"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_depends_on_more_than_tensors_is_refused(what: str) -> None:
+    function, words = REFUSED[what]
+    recorded = nn.Recorded(function)
+    with pytest.raises(nn.RecordError, match=words):
+        for _ in range(2):
+            recorded(torch.ones(1, 3))
+
+
+def test_a_number_that_changes_is_refused() -> None:
+    numbers = iter((0.5, 0.25))
+    recorded = nn.Recorded(lambda x: x.relu() * next(numbers))
+    recorded(torch.ones(3))
+    with pytest.raises(nn.RecordError, match=r"the same at every call: not aten\.mul.*0\.5.*0\.25"):
+        recorded(torch.ones(3))
+
+
+def test_another_number_of_operations_is_refused() -> None:
+    times = iter((1, 2))
+    recorded = nn.Recorded(lambda x: sum((x.relu() for _ in range(next(times))), x))
+    recorded(torch.ones(3))
+    with pytest.raises(nn.RecordError, match="the same at every call"):
+        recorded(torch.ones(3))
+
+
+def test_what_is_filled_and_then_changed_is_made_at_every_call() -> None:
+    def function(x: Tensor) -> tuple[Tensor, ...]:
+        zeros, ones = torch.zeros_like(x), torch.ones_like(x)
+        product = x * ones
+        product.add_(1.0)  # must not reach x
+        ones.mul_(3.0)
+        return zeros.add_(x), x * ones, product, x
+
+    recorded = nn.Recorded(function)
+    for k in range(5):
+        x = torch.full((3,), float(k))
+        assert [t.tolist() for t in recorded(x.clone())] == [t.tolist() for t in function(x)]
+
+
+def test_what_has_no_effect_is_left_out() -> None:
+    weight = torch.ones(3, 3)
+
+    def function(x: Tensor) -> Tensor:
+        (x @ weight.mT).exp()  # for nothing
+        return (x.detach().view(x.shape) @ weight.mT) * torch.ones(2, 3)
+
+    recorded = nn.Recorded(function)
+    for _ in range(3):
+        recorded(torch.ones(2, 3))
+    ((program, _),) = recorded._programs.values()
+    called = [node.name for node in program.func.__self__.graph.nodes if node.op == "call_function"]  # type: ignore[attr-defined]
+    assert called == ["mm_default_1"]  # the second product, and nothing else
+
+
+ROWS, COLUMNS = 2, 3
+
+
+def _operations() -> dict[str, Callable[[list[Tensor], Tensor], Any]]:
+    """What random programs are made of: a list of tensors [2, 3], to which something is done."""
+    return {
+        "add": lambda xs, w: xs.append(xs[-1] + xs[0]),
+        "multiply by ones": lambda xs, w: xs.append(xs[-1] * torch.ones_like(xs[0])),
+        "weight": lambda xs, w: xs.append(xs[-1] @ w.mT),
+        "in place": lambda xs, w: xs[-1].mul_(0.5),
+        "another in place": lambda xs, w: xs[len(xs) // 2].add_(1.0),
+        "row in place": lambda xs, w: xs[-1][0].neg_(),
+        "view": lambda xs, w: xs.append(xs[-1].view(6).view(ROWS, COLUMNS)),
+        "detach": lambda xs, w: xs.append(xs[0].detach()),
+        "pieces": lambda xs, w: xs.append(torch.cat(xs[-1].split([1, 2], 1)[::-1], 1)),
+        "unbind": lambda xs, w: xs.append(torch.stack(xs[-1].unbind(0)[::-1])),
+        "out": lambda xs, w: torch.add(xs[0], 1.0, out=xs[-1]),
+        "new": lambda xs, w: xs.append(xs[0].new_full((ROWS, COLUMNS), 2.0)),
+        "index": lambda xs, w: xs.append(xs[-1].index_select(0, torch.arange(ROWS).flip(0))),
+        "state": lambda xs, w: w.add_(xs[-1].sum() * 1e-3),
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.sampled_from(sorted(_operations())), min_size=1, max_size=12), st.integers(0, 3))
+def test_random_programs_are_replayed_to_the_bit(names: list[str], outputs: int) -> None:
+    operations = _operations()
+
+    def run(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+        xs = [x + 0.0]
+        for name in names:
+            operations[name](xs, weight)
+        return tuple(xs[-1 - outputs :])
+
+    mine, theirs = torch.eye(COLUMNS), torch.eye(COLUMNS)
+    recorded = nn.Recorded(lambda x: run(x, mine))
+    for k in range(5):
+        x = torch.arange(6.0).view(ROWS, COLUMNS).sin() + k
+        for found, expected in zip(recorded(x), run(x, theirs), strict=True):
+            assert torch.equal(found, expected)
+        assert torch.equal(mine, theirs)
+
+
+def test_recording_does_not_import_torchs_compiler() -> None:
+    """That takes longer than many a run."""
+    code = (
+        "import sys, torch; from rlrun import nn; f = nn.Recorded(lambda x: x.relu());"
+        "[f(torch.ones(3)) for _ in range(3)]; print(*{'sympy', 'torch._dynamo'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
