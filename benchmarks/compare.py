@@ -2,6 +2,7 @@
 
     make bench                                   # all works, three rounds
     python benchmarks/compare.py --work ppo --rounds 5
+    python benchmarks/compare.py --recording     # rlrun against itself without recorded gradient steps
 
 Each measurement is a process of its own with one thread; start-up, the first steps and
 evaluation do not count. Rounds alternate between the contestants, so that a machine whose
@@ -43,28 +44,42 @@ WORKS: dict[str, list[str]] = {
         "model.hidden_size=64", "model.normalize_obs=false",
     ],
 }  # fmt: skip
+# Without a peer, for --recording.
+OWN = {
+    "sac": ["algo=sac", "env=pendulum"],
+    "td3": ["algo=td3", "env=pendulum"],
+    "lstm_dqn": ["algo=lstm_dqn", "env=cartpole"],
+}
 # The recipe's own way: as many steps in a minibatch, in chunks that begin with stored memory.
 WORKS["lstm_ppo_chunks"] = [*WORKS["lstm_ppo"], "algo.chunk_length=16"]
 PEER = {"lstm_ppo_chunks": "lstm_ppo"}  # where the peer's work has another name
 STEPS = {"ppo": 60_000, "dqn": 20_000, "lstm_ppo": 20_000, "lstm_ppo_chunks": 20_000}
+STEPS |= {"sac": 5_000, "td3": 5_000, "lstm_dqn": 10_000}
 WARM = {"ppo": 4_096, "dqn": 4_000, "lstm_ppo": 2_048, "lstm_ppo_chunks": 2_048}
+WARM |= {"sac": 1_500, "td3": 1_500, "lstm_dqn": 3_000}
 REPLICAS = {"ppo": (1, 16), "dqn": (1, 16), "lstm_ppo": (1,), "lstm_ppo_chunks": (1, 16)}
 
 
-def measure_rlrun(work: str, replicas: int) -> dict[str, float]:
-    """Train in this process; env steps of all replicas per CPU second of the loop."""
+def measure_rlrun(work: str, replicas: int, plain: bool) -> dict[str, float]:
+    """Train in this process; env steps of all replicas per CPU second of the loop.
+
+    `plain` runs gradient steps as they are written, not as they were recorded.
+    """
     import tempfile
 
     from rlrun.compose import compose
+    from rlrun.nn import record
     from rlrun.runner import Task, build
     from rlrun.session import Session
     from rlrun.trainer import Clock
 
+    if plain:
+        record._FORMS = 0
     steps, warm = STEPS[work], WARM[work]
     with tempfile.TemporaryDirectory() as folder:
         config = compose(
             [
-                *WORKS[work],
+                *(WORKS | OWN)[work],
                 f"replicas={replicas}",
                 f"total_steps={steps}",
                 f"eval.every={10 * steps}",
@@ -114,34 +129,58 @@ def peers() -> str:
     return str(python)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", choices=WORKS, action="append", help="default: all")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--measure", nargs=2, metavar=("WORK", "R"), help=argparse.SUPPRESS)
-    args = parser.parse_args()
-    if args.measure:
-        print(json.dumps(measure_rlrun(args.measure[0], int(args.measure[1]))))
-        return
+def speeds(contestants: dict[str, list[str]], work: str, rounds: int) -> list[dict[str, float]]:
+    """Each contestant's steps per CPU second, round by round."""
+    return [{name: measure(command, work) for name, command in contestants.items()} for _ in range(rounds)]
+
+
+def row(results: list[dict[str, float]], ours: str, theirs: str) -> str:
+    """Both medians, and the ratio's median, minimum and maximum over the rounds."""
+    ratios = sorted(result[ours] / result[theirs] for result in results)
+    a, b = (statistics.median(result[name] for result in results) for name in (ours, theirs))
+    return f"| {a:,.0f} | {b:,.0f} | {statistics.median(ratios):.2f} ({ratios[0]:.2f} .. {ratios[-1]:.2f}) |"
+
+
+def rlrun(work: str, replicas: int, *flags: str) -> list[str]:
+    return [sys.executable, str(HERE / "compare.py"), "--measure", work, str(replicas), *flags]
+
+
+def compare_recording(works: list[str], rounds: int) -> None:
+    """Recorded gradient steps against the same steps as they are written."""
+    print("| work | recorded, steps/s | as written, steps/s | ratio (min .. max) |\n|---|---|---|---|")
+    for work in works:
+        contestants = {"recorded": rlrun(work, 1), "plain": rlrun(work, 1, "--plain")}
+        results = speeds(contestants, work, rounds)
+        print(f"| {work} {row(results, 'recorded', 'plain')}", flush=True)
+
+
+def compare_peers(works: list[str], rounds: int) -> None:
+    """rlrun against its peers."""
     peer = peers()
     print("| work | R | rlrun steps/s | peer steps/s | ratio (min .. max) |\n|---|---|---|---|---|")
-    for work in args.work or WORKS:
-        contestants = {
-            "peer": [peer, str(HERE / "peer_sb3.py"), PEER.get(work, work), str(STEPS[work]), str(WARM[work])]
-        }
-        contestants |= {
-            f"R={r}": [sys.executable, str(HERE / "compare.py"), "--measure", work, str(r)]
-            for r in REPLICAS[work]
-        }
-        rounds = [
-            {name: measure(command, work) for name, command in contestants.items()}
-            for _ in range(args.rounds)
-        ]
+    for work in works:
+        theirs = [peer, str(HERE / "peer_sb3.py"), PEER.get(work, work), str(STEPS[work]), str(WARM[work])]
+        ours = {f"R={r}": rlrun(work, r) for r in REPLICAS[work]}
+        results = speeds({"peer": theirs} | ours, work, rounds)
         for r in REPLICAS[work]:
-            ratios = sorted(result[f"R={r}"] / result["peer"] for result in rounds)
-            ours, theirs = (statistics.median(result[n] for result in rounds) for n in (f"R={r}", "peer"))
-            spread = f"{statistics.median(ratios):.2f} ({ratios[0]:.2f} .. {ratios[-1]:.2f})"
-            print(f"| {work} | {r} | {ours:,.0f} | {theirs:,.0f} | {spread} |", flush=True)
+            print(f"| {work} | {r} {row(results, f'R={r}', 'peer')}", flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", choices=WORKS | OWN, action="append", help="default: all")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--recording", action="store_true", help="recorded gradient steps against plain ones")
+    parser.add_argument("--measure", nargs=2, metavar=("WORK", "R"), help=argparse.SUPPRESS)
+    parser.add_argument("--plain", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.measure:
+        work, replicas = args.measure
+        print(json.dumps(measure_rlrun(work, int(replicas), args.plain)))
+    elif args.recording:
+        compare_recording(args.work or [*WORKS, *OWN], args.rounds)
+    else:
+        compare_peers(args.work or [*WORKS], args.rounds)
 
 
 if __name__ == "__main__":

@@ -34,15 +34,15 @@ from support import (
 from rlrun import checkpoint, registry, runner
 from rlrun.catalog import headline, recipes
 from rlrun.core import FAMILIES, Stateful, select
-from rlrun.nn import record
+from rlrun.nn import record as recording
 from rlrun.rng import Stream
 
 
-def _recordings(part: Any) -> list[record.Recorded]:
+def _recordings(part: Any) -> list[recording.Recorded]:
     """The recorded functions of an algorithm, and of its parts."""
     values = vars(part).values()
     inner = [f for value in values if isinstance(value, Stateful) for f in _recordings(value)]
-    return [value for value in values if isinstance(value, record.Recorded)] + inner
+    return [value for value in values if isinstance(value, recording.Recorded)] + inner
 
 
 every_algorithm = pytest.mark.parametrize("algo", ALGORITHMS)
@@ -83,7 +83,7 @@ def test_recorded_gradient_steps_are_the_plain_ones(algo: str, monkeypatch: pyte
     """What is replayed as a list of operations has the very bits of the algorithm's own code."""
     config = small(algo, replicas=2)
     recorded = Trial.of(config)
-    monkeypatch.setattr(record, "_FORMS", 0)
+    monkeypatch.setattr(recording, "_FORMS", 0)
     plain = Trial.of(config)
     for trial in (recorded, plain):
         trial.train(60)

@@ -100,29 +100,31 @@ class _Sequence(torch.autograd.Function):
         recurrent = u.clone()
         recurrent[..., :H].mul_(-2.0)
         keep = (~first).to(x.dtype).transpose(0, 1).unsqueeze(-1).contiguous()  # [T, R, N, 1]
-        h_all, c_all, h_before, c_before, sigmoid_c = gates.new_empty(5, T, R, N, H).unbind()
+        before, after = gates.new_empty(2, T, 2, R, N, H).unbind()  # each step's h and c
+        sigmoid_c = gates.new_empty(T, R, N, H)
         steps = zip(
             keep.unbind(),
             gates.unbind(),
             *(gate.unbind() for gate in gates.chunk(4, -1)),
-            h_all.unbind(),
-            c_all.unbind(),
-            h_before.unbind(),
-            c_before.unbind(),
+            before.unbind(),
+            after.unbind(),
+            *(part.unbind() for states in (before, after) for part in states.unbind(1)),
             sigmoid_c.unbind(),
             strict=True,
         )
         mul, addcmul = torch.mul, torch.addcmul
+        now, minus_two = torch.stack((h, c)), gates.new_full((), -2.0)  # a tensor is quicker than a number
         # g and t stand for sigmoids s, whose tanh is 1 - 2s: i tanh = i - 2 i s.
-        for keep_t, gates_t, g, i, f, o, h_t, c_t, h_0, c_0, t in steps:
-            mul(h, keep_t, out=h_0)
-            mul(c, keep_t, out=c_0)
+        for keep_t, gates_t, g, i, f, o, before_t, after_t, h_0, c_0, h_t, c_t, t in steps:
+            mul(now, keep_t, out=before_t)
             gates_t.baddbmm_(h_0, recurrent).sigmoid_()
-            c = addcmul(i, i, g, value=-2.0, out=c_t).addcmul_(f, c_0)
-            h = addcmul(o, o, mul(c, -2.0, out=t).sigmoid_(), value=-2.0, out=h_t)
+            addcmul(i, i, g, value=-2.0, out=c_t).addcmul_(f, c_0)
+            addcmul(o, o, mul(c_t, minus_two, out=t).sigmoid_(), value=-2.0, out=h_t)
+            now = after_t
+        h_before, c_before = before.unbind(1)
         ctx.save_for_backward(rows, w, u, keep, gates, h_before, c_before, sigmoid_c)
         ctx.set_materialize_grads(False)
-        return h_all, c_all
+        return after[:, 0], after[:, 1]
 
     @staticmethod
     @once_differentiable
@@ -143,6 +145,7 @@ class _Sequence(torch.autograd.Function):
         c_from_h = torch.addcmul(sigmoid_c, sigmoid_c, sigmoid_c, value=-1.0).mul_(o).mul_(4.0)
         c_from_c = f * keep
         into_c = d_gates[..., : 3 * H].unflatten(-1, (3, H))
+        grads_h = grad_h.unbind()
         steps = zip(
             d_gates.unbind(),
             into_c.unbind(),
@@ -150,21 +153,21 @@ class _Sequence(torch.autograd.Function):
             c_from_h.unbind(),
             c_from_c.unbind(),
             keep.unbind(),
-            grad_h.unbind(),
+            (torch.zeros_like(grads_h[0]), *grads_h[:-1]),  # of h before the step, from elsewhere
             grad_c.unbind() if grad_c is not None else [None] * T,
             strict=True,
         )
         back = u.mT
-        dh = dc = gates.new_zeros(R, N, H)
-        for d_t, into_c_t, d_o_t, c_from_h_t, c_from_c_t, keep_t, grad_h_t, grad_c_t in reversed(list(steps)):
-            dh = dh + grad_h_t
+        dh, dc = grads_h[-1], gates.new_zeros(R, N, H)
+        each_dc = dc.unsqueeze(-2)
+        for d_t, into_c_t, d_o_t, c_from_h_t, c_from_c_t, keep_t, grad_t, grad_c_t in reversed(list(steps)):
             if grad_c_t is not None:
-                dc = dc + grad_c_t
-            dc = torch.addcmul(dc, dh, c_from_h_t)
-            into_c_t.mul_(dc.unsqueeze(-2))
+                dc.add_(grad_c_t)
+            dc.addcmul_(dh, c_from_h_t)
+            into_c_t.mul_(each_dc)
             d_o_t.mul_(dh)
-            dh = torch.bmm(d_t, back).mul_(keep_t)
-            dc = dc * c_from_c_t
+            dh = torch.addcmul(grad_t, torch.bmm(d_t, back), keep_t)
+            dc.mul_(c_from_c_t)
         d_rows = d_gates.transpose(0, 1).reshape(R, T * N, 4 * H)
         h_rows = h_before.transpose(0, 1).reshape(R, T * N, H)
         dx = torch.bmm(d_rows, w.mT).view(R, T, N, -1) if ctx.needs_input_grad[0] else None

@@ -312,11 +312,11 @@ class Tape(TorchDispatchMode):
                     f"a recorded function must do the same at every call: not {before} and then {now}"
                 )
         for name, tensor in self.outside.items():
-            if other.outside[name] is not tensor:
-                user = next(call for call in self.calls if any(t is tensor for t in call.read))
+            if other.outside.get(name) is not tensor:
+                users = [self.line(call) for call in self.calls if any(t is tensor for t in call.read)]
                 raise RecordError(
-                    f"a recorded function must be given what changes: {name} in {self.line(user)} "
-                    "is another tensor at every call"
+                    "a recorded function must be given what changes: at every call there is another "
+                    f"tensor {name} in {[*users, 'what it returns'][0]}"
                 )
 
     def program(self) -> Callable[..., Any]:
