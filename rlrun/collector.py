@@ -55,7 +55,8 @@ class Buffer:
         for name, value in extras.items():
             if name not in self.extras:
                 shape = (value.shape[0], self.steps, *value.shape[1:])
-                self.extras[name] = torch.zeros(shape, dtype=value.dtype, device=value.device)
+                with torch.inference_mode(False):  # acting needs no gradients, learning from it does
+                    self.extras[name] = torch.zeros(shape, dtype=value.dtype, device=value.device)
             self.extras[name][:, t] = value
 
     def put_info(self, t: int, name: str, value: np.ndarray) -> None:
@@ -70,8 +71,9 @@ class Buffer:
         for name, array in old.items():
             if isinstance(array, np.ndarray):
                 setattr(self, name, np.concatenate([array, np.zeros_like(array)], 1))
-        self._wrap()
-        self.extras = {k: torch.cat([v, torch.zeros_like(v)], 1) for k, v in self.extras.items()}
+        with torch.inference_mode(False):
+            self._wrap()
+            self.extras = {k: torch.cat([v, torch.zeros_like(v)], 1) for k, v in self.extras.items()}
         self.info = {k: np.concatenate([v, np.zeros_like(v)], 1) for k, v in self.info.items()}
 
 

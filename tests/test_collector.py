@@ -75,6 +75,8 @@ def collector(env: Any, replicas: int, num_envs: int, seed: int = 1, **more: Any
 
 def copied(rollout: Rollout) -> dict[str, np.ndarray]:
     fields = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "first", "valid")
+    tensors = [getattr(rollout, name) for name in fields] + [*rollout.extras.values(), *rollout.memory]
+    assert not any(tensor.is_inference() for tensor in tensors)  # they are to be learned from
     out = {name: getattr(rollout, name).numpy().copy() for name in fields}
     return out | {f"extras.{k}": v.numpy().copy() for k, v in rollout.extras.items()}
 

@@ -91,6 +91,14 @@ def test_forms_without_end_are_run_as_they_are() -> None:
     assert toy.calls == len(lengths) - record._FORMS
 
 
+def test_one_tensor_in_two_places_is_not_taken_for_a_rule() -> None:
+    recorded = nn.Recorded(lambda a, b: a - 2.0 * b)
+    x, y = torch.ones(3), torch.full((3,), 5.0)
+    for a, b in [(x, x), (x, x), (x, y), (y, x), (y, x), (x, y), (x, x)]:
+        assert torch.equal(recorded(a, b), a - 2.0 * b)
+    assert len(recorded._programs) == 1
+
+
 def test_when_it_may_break_the_rules_it_is_run_as_it_is() -> None:
     numbers = iter(range(10))
     recorded = nn.Recorded(lambda x: x * next(numbers) + x.sum().item(), when=False)
