@@ -110,6 +110,7 @@ class Collector:
         self.memory: Memory = ()
         self.episode_return = np.zeros(shape)
         self.episode_length = np.zeros(shape, np.int64)
+        self.taken: Any = 0  # valid steps [R] of the last rollout
         self.totals: dict[str, np.ndarray] = {}  # sums since the last `take_stats`, [R]
         self.sums: dict[str, np.ndarray] = {}  # of `sum_names` over the run until then, [R]
         self._buffer: Buffer | None = None
@@ -135,17 +136,18 @@ class Collector:
         start_memory = tuple([leaf.clone() for leaf in self.memory])  # fit to be learned from
         start_draws = self.rng.counter if whole else None
         running = np.ones((self.replicas, self.num_envs), bool)
-        taken = np.full(self.replicas, self.num_envs)
+        begin, row = step, np.full(self.replicas, self.num_envs)
         t = 0
         with torch.inference_mode():
             while running.any() if whole else t < steps:
                 if t == buffer.steps:
                     buffer.grow()
                 valid = self._step(algo, buffer, t, step, running, mode)
-                step = step + (valid.sum(1) if whole or valid is not running else taken)
+                step = step + (valid.sum(1) if whole or valid is not running else row)
                 if whole:
                     running = running & ~(buffer.terminated[:, t] | buffer.truncated[:, t])
                 t += 1
+        self.taken = step - begin
         if whole:  # draws made for padding are taken back: a lone run would not make them
             own_steps = buffer.valid[:, :t].any(2).sum(1)
             self.rng.counter = start_draws + (self.rng.counter - start_draws) // t * own_steps

@@ -113,7 +113,7 @@ class Progress:
         self._origin: int | None = None
         self._bar: Any = None
         self._shown = 2  # metrics beside the speed
-        self._values = ""
+        self._newest: dict[str, np.ndarray] = {}
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -135,7 +135,10 @@ class Progress:
             self._bar.start()
 
     def show(self, values: dict[str, np.ndarray]) -> None:
-        """Take over the newest metrics, [R] a tag; the median is shown."""
+        """Take over the newest metrics, [R] a tag; of some, the median is shown when it is time to."""
+        self._newest = values
+
+    def _values(self) -> str:
         shown = []
         for tag in (
             "eval/return",
@@ -145,11 +148,10 @@ class Progress:
             "loss/residual",
             "loss/policy",
         ):
-            value = values.get(tag)
+            value = self._newest.get(tag)
             if value is not None and np.isfinite(value).any():
                 shown.append(f"{tag} {np.nanmedian(value):.4g}")
-        if shown:
-            self._values = "  ".join(shown[: self._shown])
+        return "  ".join(shown[: self._shown])
 
     def update(self, step: int) -> None:
         """Show how far the run is; cheap to call every update."""
@@ -162,12 +164,12 @@ class Progress:
         speed = (step - self._origin) / max(now - self._begin, 1e-9)
         if self._bar:
             self._bar.update(
-                self._task, completed=step, values=f"{speed:,.0f} {self._unit}/s  {self._values}"
+                self._task, completed=step, values=f"{speed:,.0f} {self._unit}/s  {self._values()}"
             )
         else:
             eta = (self._total - step) / speed if speed else float("nan")
             line = f"{self._title}  {step:,}/{self._total:,} {self._unit}  {speed:,.0f}/s  eta {eta:.0f}s"
-            print(f"{line}  {self._values}", file=sys.stderr, flush=True)
+            print(f"{line}  {self._values()}", file=sys.stderr, flush=True)
 
     def close(self, step: int) -> None:
         """Show where the run ended."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from rlrun.core import Algorithm, Rollout
+from rlrun.core import Algorithm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,8 +27,8 @@ class Clock:
         self.active = np.ones(replicas, bool)
         self.updates = 0
 
-    def advance(self, rollout: Rollout | None) -> None:
-        taken = 1 if rollout is None else rollout.valid.cpu().numpy().sum((1, 2))
+    def advance(self, taken: np.ndarray | int) -> None:
+        """Count one update, and the steps [R] taken before it."""
         self.step = self.step + taken * self.active
         self.active = self.active & (self.step < self.total_steps)
         self.updates += 1
@@ -42,10 +42,11 @@ def train(
 ) -> None:
     """Collect, update, advance, report; until every replica has ended."""
     while np.count_nonzero(clock.active):
-        rollout = None
+        rollout, taken = None, 1
         if algo.rollout_steps:
             assert collector is not None
             rollout = collector.collect(algo, algo.rollout_steps, clock.step)
+            taken = collector.taken
         metrics = algo.update(rollout, step=clock.step)
-        clock.advance(rollout)
+        clock.advance(taken)
         on_step(clock, metrics)

@@ -400,7 +400,7 @@ def test_update_equals_a_plain_implementation_for_each_replica() -> None:
         orders.clear()
         step = run.clock.step
         metrics = algo.update(rollout, step=step)
-        run.clock.advance(rollout)
+        run.clock.advance(run.collector.taken)
         for r in range(2):
             optimizers[r].param_groups[0]["lr"] = config.learning_rate * (1.0 - step[r] / 100000)
             norms = reference_update(models[r], optimizers[r], rollout, r, orders, config)

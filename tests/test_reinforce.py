@@ -227,5 +227,5 @@ def test_an_update_is_one_episode_of_each_env_and_counts_its_steps() -> None:
     ended = (rollout.terminated | rollout.truncated) & rollout.valid
     assert (ended.sum(1) == 1).all() and rollout.first[:, 0].all()
     before = run.clock.step
-    run.clock.advance(rollout)
+    run.clock.advance(run.collector.taken)
     assert np.array_equal(run.clock.step - before, rollout.valid.sum((1, 2)))
