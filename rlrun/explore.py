@@ -34,8 +34,7 @@ def best(q: Tensor) -> Tensor:
 def epsilon_greedy(greedy: Tensor, n: int, epsilon: np.ndarray, rng: Stream) -> Tensor:
     """Replace actions [R, N] by uniform ones in 0 .. n - 1 with probability epsilon [R].
 
-    One number decides both: below epsilon, u / epsilon is uniform again. It is decided on
-    the CPU, where the environments wait for the result.
+    One number decides both: below epsilon, u / epsilon is uniform again.
     """
     u = rng.numbers(greedy.shape[1])
     at_random = u < epsilon[:, None]
@@ -43,7 +42,7 @@ def epsilon_greedy(greedy: Tensor, n: int, epsilon: np.ndarray, rng: Stream) -> 
         return greedy
     with np.errstate(divide="ignore"):  # epsilon may be 0: then nothing is chosen at random
         uniform = np.minimum(u / epsilon[:, None] * n, n - 1).astype(np.int64)
-    return torch.from_numpy(np.where(at_random, uniform, greedy.cpu().numpy()))
+    return torch.from_numpy(np.where(at_random, uniform, greedy.cpu().numpy())).to(greedy.device)
 
 
 def sample_logits(logits: Tensor, rng: Stream) -> Tensor:
