@@ -53,10 +53,14 @@ OWN = {
 # The recipe's own way: as many steps in a minibatch, in chunks that begin with stored memory.
 WORKS["lstm_ppo_chunks"] = [*WORKS["lstm_ppo"], "algo.chunk_length=16"]
 PEER = {"lstm_ppo_chunks": "lstm_ppo"}  # where the peer's work has another name
-STEPS = {"ppo": 60_000, "dqn": 20_000, "lstm_ppo": 20_000, "lstm_ppo_chunks": 20_000}
-STEPS |= {"sac": 5_000, "td3": 5_000, "lstm_dqn": 10_000}
-WARM = {"ppo": 4_096, "dqn": 4_000, "lstm_ppo": 2_048, "lstm_ppo_chunks": 2_048}
-WARM |= {"sac": 1_500, "td3": 1_500, "lstm_dqn": 3_000}
+STEPS = {
+    "ppo": 60_000, "dqn": 20_000, "lstm_ppo": 20_000, "lstm_ppo_chunks": 20_000,
+    "sac": 5_000, "td3": 5_000, "lstm_dqn": 10_000,
+}  # fmt: skip
+WARM = {
+    "ppo": 4_096, "dqn": 4_000, "lstm_ppo": 2_048, "lstm_ppo_chunks": 2_048,
+    "sac": 1_500, "td3": 1_500, "lstm_dqn": 3_000,
+}  # fmt: skip
 REPLICAS = {"ppo": (1, 16), "dqn": (1, 16), "lstm_ppo": (1,), "lstm_ppo_chunks": (1, 16)}
 
 
@@ -142,6 +146,7 @@ def row(results: list[dict[str, float]], ours: str, theirs: str) -> str:
 
 
 def rlrun(work: str, replicas: int, *flags: str) -> list[str]:
+    """The command that measures rlrun in a process of its own."""
     return [sys.executable, str(HERE / "compare.py"), "--measure", work, str(replicas), *flags]
 
 

@@ -110,7 +110,7 @@ class Collector:
         self.memory: Memory = ()
         self.episode_return = np.zeros(shape)
         self.episode_length = np.zeros(shape, np.int64)
-        self.taken: Any = 0  # valid steps [R] of the last rollout
+        self.taken = np.zeros(self.replicas, np.int64)  # valid steps [R] of the last rollout
         self.totals: dict[str, np.ndarray] = {}  # sums since the last `take_stats`, [R]
         self.sums: dict[str, np.ndarray] = {}  # of `sum_names` over the run until then, [R]
         self._buffer: Buffer | None = None

@@ -255,7 +255,9 @@ class Algorithm(Stateful, ABC):
         """Choose actions for obs [R, N, ...]; `first` is [R, N], `step` int64 [R].
 
         "explore" is for training, "sample" for a stochastic policy as it is, "greedy" for
-        its best guess. Random numbers come only from `rng`; greedy draws none.
+        its best guess. Random numbers come only from `rng`; greedy draws none. While steps are
+        collected PyTorch keeps no record for gradients: learn from the rollout, not from
+        tensors kept here.
         """
 
     @abstractmethod

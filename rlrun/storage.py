@@ -117,7 +117,7 @@ class Replay:
     def _begin(self, batch_size: int, length: int, rng: Stream) -> np.ndarray:
         """Where sequences begin, int64 [R, B]: row * N + env, rows counted from the oldest."""
         starts = self.size - length + 1
-        return (rng.numbers(batch_size) * float(starts * self.num_envs)).astype(np.int64)
+        return (rng.numbers(batch_size) * (starts * self.num_envs)).astype(np.int64)
 
     @property
     def _oldest(self) -> int:

@@ -42,7 +42,8 @@ def train(
 ) -> None:
     """Collect, update, advance, report; until every replica has ended."""
     while np.count_nonzero(clock.active):
-        rollout, taken = None, 1
+        rollout = None
+        taken: np.ndarray | int = 1
         if algo.rollout_steps:
             assert collector is not None
             rollout = collector.collect(algo, algo.rollout_steps, clock.step)

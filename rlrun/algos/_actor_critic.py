@@ -75,6 +75,8 @@ class ActorCritic(Algorithm):
         "noise": "random",
     }
 
+    gradient_step: Callable[..., dict[str, Tensor]]  # of a batch and the rates that it takes
+
     def __init__(self, spec: Spec, config: Any, model: Any, *, outputs: int, critics: int) -> None:
         """An actor with `outputs` columns for each element of an action, and so many critics.
 
@@ -111,6 +113,9 @@ class ActorCritic(Algorithm):
             config.rate(rate, spec.total_steps)
             for rate in (config.actor_learning_rate, config.critic_learning_rate)
         )
+        self.streams = [self.noise]  # all that a gradient step draws from: a variant adds its own
+        recordable = all(network.recordable for network in (self.actor, *self.critics))
+        self.descend = nn.Recorded(self.gradient_step, streams=self.streams, when=recordable)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
         """Actions in [-1, 1], [R, N, A], from the actor's outputs; what lies outside gets clipped."""
@@ -119,11 +124,6 @@ class ActorCritic(Algorithm):
     def learn(self, batch: Draw | Rollout, step: np.ndarray) -> dict[str, Tensor]:
         """One gradient step of everything, on sequences [R, L, B, ...] or on those drawn from the replay."""
         raise NotImplementedError
-
-    def recorded(self, gradient_step: Callable[..., Any], *streams: Stream) -> Any:
-        """A gradient step that draws its noise from `noise`, and from these streams."""
-        recordable = all(network.recordable for network in (self.actor, *self.critics))
-        return nn.Recorded(gradient_step, streams=[self.noise, *streams], when=recordable)
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.actor.initial_memory(num_envs)

@@ -113,7 +113,7 @@ class ConservativeSAC(SAC):
         self.networks, self.weight = (self.actor, *self.critics), config.alpha
         self.samples = config.continuous.samples
         self.proposals = Stream(spec.seeds, "proposals", spec.device)
-        self.descend = self.recorded(self.gradient_step, self.proposals)
+        self.streams.append(self.proposals)
 
     def penalty(self, actor: Trace, critics: list[Trace], learned: Rollout) -> Tensor:
         action, log_density = self.propose(actor)

@@ -52,7 +52,6 @@ class SAC(ActorCritic):
         self.alpha_optim = nn.Adam(self.temperature, eps=config.adam_eps)
         self.alpha_rate = config.rate(config.alpha_learning_rate, spec.total_steps)
         self.target_entropy = -float(size) if config.target_entropy is None else config.target_entropy
-        self.descend = self.recorded(self.gradient_step)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
         policy = self.policy(out)

@@ -53,7 +53,6 @@ class TD3(ActorCritic):
         self.target_actor = self.actor.target()
         self.actor_sync = TargetSync(config.target, self.actor_optim.flat, nn.flatten(self.target_actor))
         self.updates = torch.zeros(spec.replicas, dtype=torch.int64)  # the same number in every replica
-        self.descend = self.recorded(self.gradient_step)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
         action = out.tanh()
