@@ -71,10 +71,10 @@ def measure_rlrun(work: str, replicas: int, plain: bool) -> dict[str, float]:
     """
     import tempfile
 
-    from rlrun.compose import compose
+    from rlrun.config.compose import compose
     from rlrun.nn import record
-    from rlrun.runner import Task, build
-    from rlrun.session import Session
+    from rlrun.runs.session import Session
+    from rlrun.runs.task import Task, build
     from rlrun.trainer import Clock
 
     if plain:

@@ -38,7 +38,7 @@ COMPARE = {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator
 
 
 def iqm(scores: np.ndarray) -> float:
-    from rlrun import stats
+    from rlrun.evals import stats
 
     return float(stats.iqm(scores))
 
@@ -354,8 +354,8 @@ def sources() -> str:
 
 def folder_of(row: Row) -> Path:
     """A folder of its own for each command and the config that it stands for."""
-    from rlrun.compose import compose
-    from rlrun.config import config_hash
+    from rlrun.config.compose import compose
+    from rlrun.config.plain import config_hash
 
     name = re.sub(r"[^\w.=-]+", "_", re.sub(r"\b(algo|env)=", "", row.overrides))[:80]
     return RUNS / f"{name}-{config_hash(compose(row.command.split()))[:8]}"
@@ -370,14 +370,14 @@ def finished(folder: Path, digest: str | None) -> bool:
 
 def train(command: str, folder: Path) -> None:
     """In a process of its own: from the beginning, or from where the run was interrupted."""
-    from rlrun import runner
-    from rlrun.compose import compose
+    from rlrun.config.compose import compose
+    from rlrun.runs.run import execute, resume
 
     if (folder / "run.json").exists():
-        result = runner.resume(folder, quiet=True)
+        result = resume(folder, quiet=True)
     else:
         config = compose([*command.split(), "log.tensorboard=false", "log.plot=false"])
-        result = runner.execute(config, folder=folder, quiet=True)
+        result = execute(config, folder=folder, quiet=True)
     raise SystemExit(result.exit_code)
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rlrun.policy import Policy
-    from rlrun.runner import Result
+    from rlrun.runs.policy import Policy
+    from rlrun.runs.run import Result
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "run"]
@@ -30,10 +30,10 @@ def run(
     Raises:
         rlrun.config.ConfigError: the overrides are refused; nothing was written.
     """
-    from rlrun.compose import compose
+    from rlrun.config.compose import compose
 
     config = compose(overrides, config_dir)
-    from rlrun.runner import execute
+    from rlrun.runs.run import execute
 
     return execute(config, overrides=list(overrides), quiet=quiet)
 
@@ -44,6 +44,6 @@ def load(run_folder: str | Path, replica: int = 0) -> Policy:
     Raises:
         rlrun.config.ConfigError: there is no such run or replica, or it is damaged.
     """
-    from rlrun.runner import load
+    from rlrun.runs.load import load
 
     return load(run_folder, replica)

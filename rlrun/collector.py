@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlrun.core import Algorithm, Memory, Mode, Rollout, Space
+from rlrun.core import Algorithm, Memory, Mode, Rollout
 from rlrun.lazy import torch
 from rlrun.rng import Stream, child, keys
+from rlrun.spaces import Space
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv

@@ -11,11 +11,14 @@ Axis order everywhere: R replicas, T time, N envs, then features. R = 1 is an or
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
+
+from rlrun.spaces import Space
+from rlrun.state import Stateful
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,53 +27,6 @@ if TYPE_CHECKING:
 
 Mode = Literal["explore", "sample", "greedy"]
 Memory = tuple["Tensor", ...]  # RNN state or plan; every leaf is [R, N, ...]; () without memory
-State = dict[str, "Tensor"]  # what a checkpoint holds; every leaf is [R, ...]
-
-
-@dataclass(frozen=True)
-class Discrete:
-    """The integers 0 .. n - 1; arrays of it are int64 without a feature axis."""
-
-    n: int
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return ()
-
-    dtype: ClassVar[str] = "int64"
-    kind: ClassVar[str] = "discrete"
-
-
-@dataclass(frozen=True)
-class MultiDiscrete:
-    """A vector of integers, the i-th below nvec[i]."""
-
-    nvec: tuple[int, ...]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.nvec),)
-
-    dtype: ClassVar[str] = "int64"
-    kind: ClassVar[str] = "multi_discrete"
-
-
-@dataclass(frozen=True)
-class Box:
-    """Arrays of one shape, bounded element by element; `low` and `high` are flat."""
-
-    shape: tuple[int, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    dtype: str = "float32"
-    kind: ClassVar[str] = "box"
-
-    @property
-    def size(self) -> int:
-        return int(np.prod(self.shape, dtype=int))
-
-
-Space = Discrete | MultiDiscrete | Box
 
 
 @dataclass(frozen=True)
@@ -187,50 +143,6 @@ FAMILIES = (
 )
 
 
-class Stateful:
-    """Something whose state is that of its parts.
-
-    `saved` maps the attributes that make up a checkpoint to a role: weights, normalizer,
-    optimizer, replay or random; or own, where a part is `Stateful` too and its parts keep
-    their roles. A part is a tensor [R, ...], a network, or any object with `state()` and
-    `load_state()`. What is not named there must be a pure function of the config and `step`.
-    """
-
-    saved: ClassVar[Mapping[str, str]] = {}
-
-    def state(self, roles: Iterable[str] | None = None) -> State:
-        """Every saved leaf [R, ...] by name, of the given roles (all by default); not copies."""
-        out: State = {}
-        for name, role in self.saved.items():
-            part = getattr(self, name)
-            if role == "own":
-                out.update({f"{name}.{key}": leaf for key, leaf in part.state(roles).items()})
-            elif roles is None or role in roles:
-                out.update(_part_state(name, part))
-        return out
-
-    def load_state(self, state: Mapping[str, Tensor], roles: Iterable[str] | None = None) -> None:
-        """Copy `state` in; names and shapes must be exactly those of `state(roles)`.
-
-        Raises:
-            ValueError: a leaf is missing, unknown, or of another shape.
-        """
-        for name, role in self.saved.items():
-            part = getattr(self, name)
-            leaves = {
-                key[len(name) + 1 :]: value
-                for key, value in state.items()
-                if key == name or key.startswith(name + ".")
-            }
-            if role == "own":
-                part.load_state(leaves, roles)
-            elif roles is None or role in roles:
-                if hasattr(part, "load_state"):
-                    part.load_state(leaves)
-                else:
-                    copy_leaves(_leaves(part), leaves, name)
-
-
 class Algorithm(Stateful, ABC):
     """Acts and learns, for R replicas at once; `saved` says what makes up a checkpoint."""
 
@@ -274,39 +186,3 @@ class Algorithm(Stateful, ABC):
     def converged(self) -> np.ndarray | None:
         """Replicas [R] that have nothing left to learn, or None."""
         return None
-
-
-def _leaves(part: Any) -> State:
-    if hasattr(part, "state"):
-        return part.state()
-    if hasattr(part, "named_parameters"):
-        return {k: v.detach() for k, v in part.named_parameters()} | dict(part.named_buffers())
-    return {"": part}
-
-
-def _part_state(name: str, part: Any) -> State:
-    return {f"{name}.{key}" if key else name: leaf for key, leaf in _leaves(part).items()}
-
-
-def copy_leaves(into: State, values: Mapping[str, Tensor], name: str) -> None:
-    """Copy leaves of equal names and shapes in place; anything else is a ValueError."""
-    if into.keys() != values.keys():
-        odd = sorted(into.keys() ^ values.keys())
-        raise ValueError(f"{name}: the saved leaves differ from those of this config: {', '.join(odd[:3])}")
-    for key, leaf in into.items():
-        if leaf.shape != values[key].shape:
-            raise ValueError(
-                f"{name}.{key}: saved shape {tuple(values[key].shape)}, this config has {tuple(leaf.shape)}"
-            )
-        leaf.copy_(values[key])
-
-
-def select(state: State, replica: int) -> State:
-    """A copy of one replica's state: exactly the state of a lone run, R = 1."""
-    return {key: leaf[replica : replica + 1].clone() for key, leaf in state.items()}
-
-
-def insert(state: State, replica: int, one: State) -> None:
-    """Write a `select`ed state back over one replica's rows."""
-    for key, leaf in state.items():
-        leaf[replica].copy_(one[key][0])

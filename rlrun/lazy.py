@@ -1,9 +1,9 @@
-"""Modules that are imported at first use.
+"""torch, imported at first use.
 
-Importing torch takes 1.5 CPU seconds. `rlrun list`, `--help` and every refusal of a bad
-config must answer in a fraction of that, yet an algorithm's config and its mathematics
-belong in one file. So files that hold a config say `from rlrun.lazy import nn, torch`,
-and pay for torch when they first touch it.
+Importing it takes 1.5 CPU seconds. `rlrun list`, `--help` and every refusal of a bad config
+must answer in a fraction of that, yet an algorithm's config and its mathematics belong in
+one file. So files that hold a config say `from rlrun.lazy import torch`, and pay for it when
+they first touch it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import torch
-
-    from rlrun import nn
 else:
 
     class _Lazy:
@@ -27,6 +25,5 @@ else:
             return value
 
     torch = _Lazy("torch")
-    nn = _Lazy("rlrun.nn")
 
-__all__ = ["nn", "torch"]
+__all__ = ["torch"]

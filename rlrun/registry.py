@@ -61,7 +61,7 @@ def entries(group: Group | None = None) -> list[Entry]:
 
 def import_builtins(extra: Iterable[str] = ()) -> None:
     """Import every module that registers something: ours, installed plug-ins, and `extra`."""
-    for package in ("rlrun.algos", "rlrun.datasets", "rlrun.envs", "rlrun.evals", "rlrun.models"):
+    for package in ("rlrun.algos", "rlrun.data", "rlrun.envs", "rlrun.evals", "rlrun.models"):
         _import_all(package)
     from importlib.metadata import entry_points
 

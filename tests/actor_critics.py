@@ -11,9 +11,10 @@ from handmade import GAMMA, constant
 from support import value_at
 
 from rlrun import registry
-from rlrun.compose import compose
-from rlrun.core import Box, Spec
+from rlrun.config.compose import compose
+from rlrun.core import Spec
 from rlrun.models import LSTMConfig, MLPConfig
+from rlrun.spaces import Box
 
 ASYMMETRIC = Box((2,), (-1.0, 0.25), (3.0, 0.5))
 NO_STEP = np.zeros(2, np.int64)

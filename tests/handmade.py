@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from rlrun.core import Box, Discrete, Rollout
+from rlrun.core import Rollout
+from rlrun.spaces import Box, Discrete
 
 GAMMA = 0.9
 

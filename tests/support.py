@@ -13,14 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from rlrun import checkpoint, envs
-from rlrun.catalog import entry, recipes
+from rlrun import envs
 from rlrun.collector import Collector
-from rlrun.compose import compose
-from rlrun.config import ConfigError, RunConfig
-from rlrun.core import Algorithm, Rollout, State
-from rlrun.runner import Task, build
-from rlrun.session import Session
+from rlrun.config import ConfigError
+from rlrun.config.catalog import entry, recipes
+from rlrun.config.compose import compose
+from rlrun.config.run import RunConfig
+from rlrun.core import Algorithm, Rollout
+from rlrun.runs import checkpoint
+from rlrun.runs.session import Session
+from rlrun.runs.task import Task, build
+from rlrun.state import State
 from rlrun.trainer import Clock, train
 
 ALGORITHMS = sorted(recipes("algo"))

@@ -31,11 +31,15 @@ from support import (
     train_until,
 )
 
-from rlrun import checkpoint, registry, runner
-from rlrun.catalog import headline, recipes
-from rlrun.core import FAMILIES, Stateful, select
+from rlrun import registry
+from rlrun.config.catalog import headline, recipes
+from rlrun.core import FAMILIES
 from rlrun.nn import record as recording
 from rlrun.rng import Stream
+from rlrun.runs import checkpoint
+from rlrun.runs.load import restore
+from rlrun.runs.run import execute
+from rlrun.state import Stateful, select
 
 
 def _recordings(part: Any) -> list[recording.Recorded]:
@@ -210,10 +214,10 @@ def test_nan_stays_in_its_replica(
                     leaf[1] = float("nan")
         return update(self, rollout, step=step)
 
-    clean = runner.execute(config, folder=tmp_path / "clean", quiet=True)
+    clean = execute(config, folder=tmp_path / "clean", quiet=True)
     assert clean.exit_code == 0
     monkeypatch.setattr(kind, "update", poisoned)
-    failed = runner.execute(config, folder=tmp_path / "failed", quiet=True)
+    failed = execute(config, folder=tmp_path / "failed", quiet=True)
     assert failed.exit_code == 1
     rows = failed.summary["replicas"]
     assert [("failed" in row) for row in rows] == [False, True, False]
@@ -224,7 +228,7 @@ def test_nan_stays_in_its_replica(
     one, other = ({k: v for k, v in s.items() if not k.startswith(apart)} for s in (one, other))
     if kind.whole_episodes:
         folders = (tmp_path / "clean", tmp_path / "failed")
-        kept, same = (runner.restore(folder)[1].state(("weights", "normalizer")) for folder in folders)
+        kept, same = (restore(folder)[1].state(("weights", "normalizer")) for folder in folders)
         for name, leaf in kept.items():
             torch.testing.assert_close(leaf[[0, 2]], same[name][[0, 2]], rtol=1e-6, atol=1e-6)
     else:
@@ -281,14 +285,14 @@ def test_resume_is_uninterrupted(algo: str, tmp_path: Path) -> None:
 def test_a_replica_that_ends_early_keeps_its_policy(algo: str, tmp_path: Path) -> None:
     """Later updates, made for the others, change neither what is judged nor what is loaded."""
     config = small(algo, replicas=3, dtype="float64", total_steps=700)
-    runner.execute(config, folder=tmp_path / "batch", quiet=True)
+    execute(config, folder=tmp_path / "batch", quiet=True)
     saved, _ = checkpoint.load(tmp_path / "batch" / "ckpt")
     assert saved.files["tensors"]["session/has_kept"].any()
-    batch = runner.restore(tmp_path / "batch")[1].state(("weights", "normalizer"))
+    batch = restore(tmp_path / "batch")[1].state(("weights", "normalizer"))
     for r in range(3):
         folder = tmp_path / f"{r}"
-        runner.execute(replace(config, seed=1 + r, replicas=1), folder=folder, quiet=True)
-        lone = runner.restore(folder)[1].state(("weights", "normalizer"))
+        execute(replace(config, seed=1 + r, replicas=1), folder=folder, quiet=True)
+        lone = restore(folder)[1].state(("weights", "normalizer"))
         for name, leaf in select(batch, r).items():
             torch.testing.assert_close(leaf, lone[name], rtol=1e-6, atol=1e-6)
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from learning import ROWS, Row
 
-from rlrun import runner
-from rlrun.catalog import recipes
-from rlrun.compose import compose
+from rlrun.config.catalog import recipes
+from rlrun.config.compose import compose
+from rlrun.runs.run import execute
 
 QUICK = [row for row in ROWS if row.quick]
 
@@ -17,7 +17,7 @@ QUICK = [row for row in ROWS if row.quick]
 @pytest.mark.parametrize("row", QUICK, ids=[row.overrides for row in QUICK])
 def test_reaches(row: Row, tmp_path: Path) -> None:
     config = compose([*row.command.split(), "log.tensorboard=false", "log.plot=false"])
-    runner.execute(config, folder=tmp_path / "run", quiet=True)
+    execute(config, folder=tmp_path / "run", quiet=True)
     assert row.failures(row.scores(tmp_path / "run")) == []
 
 

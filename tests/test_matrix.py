@@ -6,9 +6,9 @@ import pytest
 import torch
 from support import ALGORITHMS, Trial, builder, home, shrunk
 
-from rlrun.compose import compose
 from rlrun.config import ConfigError
-from rlrun.runner import Task
+from rlrun.config.compose import compose
+from rlrun.runs.task import Task
 
 MEMORIES = ("lstm", "gru", "nn_lstm")
 WITH_MEMORY = [algo for algo in ALGORITHMS if builder(algo).takes_memory]

@@ -17,9 +17,9 @@ import torch
 from probes import PROBES, ProbeEnv, build, chosen, probe
 from support import Trial, builder, known
 
-from rlrun.compose import compose
-from rlrun.config import RunConfig
-from rlrun.evaluate import run_episodes
+from rlrun.config.compose import compose
+from rlrun.config.run import RunConfig
+from rlrun.evals.play import run_episodes
 
 GAMMA = 0.5
 SETTINGS: dict[str, Any] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrun.cli import main
+from rlrun.cli.main import main
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 FILES = dict(

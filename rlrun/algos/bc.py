@@ -13,14 +13,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._gradient import GradientConfig
+from rlrun import nn
 from rlrun.config import ConfigError, key
-from rlrun.core import Act, Algorithm, Box, Dataset, Memory, Mode, Rollout, Spec
-from rlrun.distributions import Bounds, action_head
-from rlrun.lazy import nn, torch
+from rlrun.core import Act, Algorithm, Dataset, Memory, Mode, Rollout, Spec
+from rlrun.lazy import torch
+from rlrun.parts.distributions import Bounds, action_head
+from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
 from rlrun.rng import Stream
-from rlrun.sequences import masked_mean
+from rlrun.spaces import Box
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -21,19 +21,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._actor_critic import Trace
-from rlrun.algos._gradient import GradientConfig
-from rlrun.algos._offline import LoggedReplay
-from rlrun.algos._offpolicy import SequenceConfig
+from rlrun.algos.actor_critic import Trace
 from rlrun.algos.dqn import DQN, DQNConfig, PriorityConfig
 from rlrun.algos.sac import SAC, SACConfig
 from rlrun.config import key
-from rlrun.core import Act, Algorithm, Discrete, Memory, Mode, Rollout, Spec
-from rlrun.explore import EpsilonConfig
+from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
+from rlrun.parts.explore import EpsilonConfig
+from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.offline import LoggedReplay
+from rlrun.parts.offpolicy import SequenceConfig
+from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
 from rlrun.rng import Stream
-from rlrun.sequences import masked_mean
+from rlrun.spaces import Discrete
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -12,18 +12,21 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._gradient import GradientConfig
-from rlrun.algos._offpolicy import ReplayConfig, TargetSync
+from rlrun import nn
 from rlrun.config import key
-from rlrun.core import Act, Algorithm, Discrete, Memory, Mode, Rollout, Spec
-from rlrun.explore import EpsilonConfig, epsilon_greedy
-from rlrun.lazy import nn, torch
+from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
+from rlrun.lazy import torch
+from rlrun.parts.explore import EpsilonConfig, epsilon_greedy
+from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.offpolicy import ReplayConfig, TargetSync
+from rlrun.parts.prioritized import PrioritizedReplay
+from rlrun.parts.replay import Draw, Replay, SequentialReplay
+from rlrun.parts.returns import n_step
+from rlrun.parts.schedules import schedule
+from rlrun.parts.sequences import mean_weight, successor, take_steps
 from rlrun.registry import register
-from rlrun.returns import n_step
 from rlrun.rng import Stream
-from rlrun.schedules import schedule
-from rlrun.sequences import mean_weight, successor, take_steps
-from rlrun.storage import Draw, PrioritizedReplay, Replay, SequentialReplay
+from rlrun.spaces import Discrete
 
 if TYPE_CHECKING:
     from torch import Tensor

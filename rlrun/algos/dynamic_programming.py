@@ -12,8 +12,8 @@ import numpy as np
 
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Memory, Mode, Spec
-from rlrun.explore import best
 from rlrun.lazy import torch
+from rlrun.parts.explore import best
 from rlrun.registry import register
 from rlrun.rng import Stream
 

@@ -20,19 +20,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from rlrun import nn
 from rlrun.algos.ppo import PPO, PPOConfig
 from rlrun.config import key
-from rlrun.core import Act, Algorithm, Dataset, Memory, Mode, Rollout, Spec, Stateful
-from rlrun.lazy import nn, torch
+from rlrun.core import Act, Algorithm, Dataset, Memory, Mode, Rollout, Spec
+from rlrun.lazy import torch
 from rlrun.models import MLPConfig
+from rlrun.parts.sequences import masked_mean
 from rlrun.registry import entry_of, register
 from rlrun.rng import Stream
-from rlrun.sequences import masked_mean
+from rlrun.state import Stateful
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlrun.config import RunConfig
+    from rlrun.config.run import RunConfig
 
 
 @dataclass

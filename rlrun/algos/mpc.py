@@ -20,33 +20,23 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._offpolicy import BufferConfig
+from rlrun import nn
 from rlrun.config import ConfigError, key
-from rlrun.core import (
-    Act,
-    Algorithm,
-    Box,
-    Discrete,
-    Dynamics,
-    Memory,
-    Mode,
-    Rollout,
-    Spec,
-    State,
-    Stateful,
-    copy_leaves,
-)
-from rlrun.distributions import Bounds, finite_bounds
-from rlrun.lazy import nn, torch
+from rlrun.core import Act, Algorithm, Dynamics, Memory, Mode, Rollout, Spec
+from rlrun.lazy import torch
+from rlrun.parts.distributions import Bounds, finite_bounds
+from rlrun.parts.offpolicy import BufferConfig
+from rlrun.parts.replay import Draw, Replay
+from rlrun.parts.sequences import masked_mean, mean_weight
 from rlrun.registry import register
 from rlrun.rng import Stream, child, keys
-from rlrun.sequences import masked_mean, mean_weight
-from rlrun.storage import Draw, Replay
+from rlrun.spaces import Box, Discrete
+from rlrun.state import State, Stateful, copy_leaves
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlrun.config import RunConfig
+    from rlrun.config.run import RunConfig
 
 Parameters = tuple["Tensor", ...]  # of a distribution over plans; its centre [R, H, 1, N, A] comes first
 

@@ -18,20 +18,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._gradient import GradientConfig
+from rlrun import nn
 from rlrun.config import key
-from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec, copy_leaves
-from rlrun.distributions import action_head
-from rlrun.lazy import nn, torch
+from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
+from rlrun.lazy import torch
+from rlrun.parts.distributions import action_head
+from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.returns import gae
+from rlrun.parts.sequences import successor
 from rlrun.registry import register
-from rlrun.returns import gae
 from rlrun.rng import Stream
-from rlrun.sequences import successor
+from rlrun.state import copy_leaves
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlrun.config import RunConfig
+    from rlrun.config.run import RunConfig
 
 
 @dataclass

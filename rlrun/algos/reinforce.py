@@ -16,15 +16,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._gradient import GradientConfig
+from rlrun import nn
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
-from rlrun.distributions import action_head
-from rlrun.lazy import nn, torch
+from rlrun.lazy import torch
+from rlrun.parts.distributions import action_head
+from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.returns import discounted
+from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
-from rlrun.returns import discounted
 from rlrun.rng import Stream
-from rlrun.sequences import masked_mean
 
 if TYPE_CHECKING:
     from torch import Tensor

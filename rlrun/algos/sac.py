@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from rlrun.algos._actor_critic import ActorCritic, ActorCriticConfig, Trace, least
+from rlrun import nn
+from rlrun.algos.actor_critic import ActorCritic, ActorCriticConfig, Trace, least
 from rlrun.config import key
-from rlrun.core import Box, Mode, Rollout, Spec
-from rlrun.distributions import Bounds, SquashedGaussian
-from rlrun.lazy import nn, torch
+from rlrun.core import Mode, Rollout, Spec
+from rlrun.lazy import torch
+from rlrun.parts.distributions import Bounds, SquashedGaussian
+from rlrun.parts.replay import Draw
+from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
 from rlrun.rng import Stream
-from rlrun.sequences import masked_mean
-from rlrun.storage import Draw
+from rlrun.spaces import Box
 
 if TYPE_CHECKING:
     from torch import Tensor

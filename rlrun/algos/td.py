@@ -19,17 +19,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rlrun.config import key
-from rlrun.core import Act, Algorithm, Discrete, Memory, Mode, Rollout, Spec
-from rlrun.explore import EpsilonConfig
+from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
+from rlrun.parts.explore import EpsilonConfig
+from rlrun.parts.schedules import schedule
 from rlrun.registry import register
 from rlrun.rng import Stream
-from rlrun.schedules import schedule
+from rlrun.spaces import Discrete
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from rlrun.config import RunConfig
+    from rlrun.config.run import RunConfig
 
 
 @dataclass

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.config import key
-from rlrun.core import Box, Discrete, MultiDiscrete, Space
 from rlrun.registry import entry_of
+from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
 
 if TYPE_CHECKING:
     import gymnasium

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rlrun.config import key, nearest
+from rlrun.config import key
+from rlrun.config.keys import nearest
 from rlrun.envs import EnvConfig
 from rlrun.registry import register
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
+from rlrun import envs
 from rlrun.config import key
+from rlrun.core import Algorithm, Mode
+from rlrun.evals.evaluation import Evaluation, Later, Replica
+from rlrun.evals.play import Scores, run_episodes
 from rlrun.registry import register
 
 if TYPE_CHECKING:
-    from rlrun.config import RunConfig
-    from rlrun.evaluate import Episodes
+    from gymnasium.vector import VectorEnv
+
+    from rlrun.config.run import RunConfig
 
 
 @dataclass
@@ -31,7 +40,54 @@ class EpisodesConfig:
 
 
 @register("eval", "episodes", EpisodesConfig)
-def build(config: EpisodesConfig, run: RunConfig) -> Episodes:
-    from rlrun.evaluate import Episodes
+class Episodes(Evaluation):
+    """Whole episodes on seeds of their own: one family while training, a fresh one at the end."""
 
-    return Episodes(config, run)
+    def __init__(self, config: EpisodesConfig, run: RunConfig) -> None:
+        self.config, self.run = config, run
+        self.replicas = [Replica(i, run.seed + i) for i in range(run.replicas)]
+        self.every = config.every or max(run.total_steps // 20, 1)
+        self.best = ("eval/return", "max") if config.choose == "best" else None
+        self._envs: dict[int, VectorEnv] = {}
+
+    def play(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> Scores:
+        """Scores of `episodes` episodes for every replica."""
+        # Whatever R is: a sampled policy's draws are [R, parallel], and a lone run makes the same.
+        parallel = min(episodes, 8 if self.run.env.slow else 128)
+        if parallel not in self._envs:
+            self._envs[parallel] = envs.make(self.run.env, len(self.replicas) * parallel)
+        return run_episodes(
+            algo,
+            self._envs[parallel],
+            self.seeds,
+            episodes,
+            purpose=purpose,
+            mode=cast(Mode, self.config.mode),
+            step=step,
+            device=self.run.device,
+            dtype=self.run.dtype,
+        )[0]
+
+    def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:
+        return self.play(algo, self.config.during, "eval", step).means("eval")
+
+    def final(
+        self, algo: Algorithm, step: np.ndarray, folder: Path | None, last: Mapping[str, np.ndarray]
+    ) -> list[dict[str, Any]]:
+        return self.results(algo, self.config.episodes, "test", step)
+
+    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> list[dict[str, Any]]:
+        return self.results(algo, how.episodes or self.config.episodes, how.purpose, step)
+
+    def results(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> list[dict[str, Any]]:
+        """A result per replica on the seeds of `purpose`."""
+        scores = self.play(algo, episodes, purpose, step)
+        return [
+            {
+                "eval_return": float(scores.returns[i].mean()),
+                "eval_return_std": float(scores.returns[i].std()),
+                "eval_length": float(scores.lengths[i].mean()),
+                "eval_episodes": episodes,
+            }
+            for i in range(len(self.replicas))
+        ]

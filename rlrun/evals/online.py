@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlrun.config import ConfigError, key
-from rlrun.evals.episodes import EpisodesConfig
-from rlrun.evaluate import Episodes, Evaluation, Later, Replica
+from rlrun.evals.episodes import Episodes, EpisodesConfig
+from rlrun.evals.evaluation import Evaluation, Later, Replica
 from rlrun.registry import entry_of, register
 
 if TYPE_CHECKING:
-    from rlrun.config import RunConfig
+    from rlrun.config.run import RunConfig
     from rlrun.core import Algorithm
 
 

@@ -10,8 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from rlrun import nn
 from rlrun.config import key
-from rlrun.lazy import nn
 from rlrun.registry import register
 
 ACTIVATIONS = ("relu", "tanh")

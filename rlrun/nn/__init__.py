@@ -1,40 +1,62 @@
 """Networks and their optimiser, for R replicas at once.
 
 Every parameter and buffer has the replica axis first, so that R runs are one program and
-any slice of the state is a lone run. Modules with configs reach this package lazily, by
-`from rlrun.lazy import nn`.
+any slice of the state is a lone run. The parts need torch, and are imported when they are
+first asked for: a file that holds a config may say `from rlrun import nn`.
 """
 
 from __future__ import annotations
 
-from rlrun.nn.conv import Conv, Kernel
-from rlrun.nn.gru import GRU
-from rlrun.nn.linear import MLP, Init, Linear
-from rlrun.nn.lstm import LSTM
-from rlrun.nn.network import Encoding, Head, Network, Plan, build_network
-from rlrun.nn.norm import RunningNorm
-from rlrun.nn.optim import Adam, flatten
-from rlrun.nn.record import Recorded, RecordError
-from rlrun.nn.reference import NNLSTM, Copies
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "GRU",
-    "LSTM",
-    "MLP",
-    "NNLSTM",
-    "Adam",
-    "Conv",
-    "Copies",
-    "Encoding",
-    "Head",
-    "Init",
-    "Kernel",
-    "Linear",
-    "Network",
-    "Plan",
-    "RecordError",
-    "Recorded",
-    "RunningNorm",
-    "build_network",
-    "flatten",
-]
+if TYPE_CHECKING:
+    from rlrun.nn.conv import Conv as Conv
+    from rlrun.nn.conv import Kernel as Kernel
+    from rlrun.nn.gru import GRU as GRU
+    from rlrun.nn.linear import MLP as MLP
+    from rlrun.nn.linear import Init as Init
+    from rlrun.nn.linear import Linear as Linear
+    from rlrun.nn.lstm import LSTM as LSTM
+    from rlrun.nn.network import Encoding as Encoding
+    from rlrun.nn.network import Head as Head
+    from rlrun.nn.network import Network as Network
+    from rlrun.nn.network import Plan as Plan
+    from rlrun.nn.network import build_network as build_network
+    from rlrun.nn.norm import RunningNorm as RunningNorm
+    from rlrun.nn.optim import Adam as Adam
+    from rlrun.nn.optim import flatten as flatten
+    from rlrun.nn.record import Recorded as Recorded
+    from rlrun.nn.record import RecordError as RecordError
+    from rlrun.nn.reference import NNLSTM as NNLSTM
+    from rlrun.nn.reference import Copies as Copies
+
+_HOME = {
+    "Adam": "optim",
+    "Conv": "conv",
+    "Copies": "reference",
+    "Encoding": "network",
+    "GRU": "gru",
+    "Head": "network",
+    "Init": "linear",
+    "Kernel": "conv",
+    "LSTM": "lstm",
+    "Linear": "linear",
+    "MLP": "linear",
+    "NNLSTM": "reference",
+    "Network": "network",
+    "Plan": "network",
+    "RecordError": "record",
+    "Recorded": "record",
+    "RunningNorm": "norm",
+    "build_network": "network",
+    "flatten": "optim",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"rlrun.nn.{_HOME[name]}"), name)
+    globals()[name] = value  # the next access is an ordinary one
+    return value

@@ -26,12 +26,13 @@ import torch
 from torch import Tensor, nn
 
 from rlrun import registry
-from rlrun.core import Box, Discrete, Memory, MultiDiscrete, Space, Spec
+from rlrun.core import Memory, Spec
 from rlrun.nn.conv import Conv, Kernel
 from rlrun.nn.linear import MLP, Init
 from rlrun.nn.norm import RunningNorm
 from rlrun.nn.reference import Copies
 from rlrun.rng import Stream
+from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
 
 
 class Head(NamedTuple):

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from rlrun.core import copy_leaves
+from rlrun.state import copy_leaves
 
 
 def flatten(modules: nn.Module | Iterable[nn.Module]) -> Tensor:

@@ -21,7 +21,8 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
-from rlrun.envs.series import DataError, DataSpec, Series, SeriesConfig
+from rlrun.data.table import DataError, DataSpec, Series
+from rlrun.envs.series import SeriesConfig
 from rlrun.envs.vector.base import Arrays, NativeVectorEnv, Step
 from rlrun.rng import uniforms
 

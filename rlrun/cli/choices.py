@@ -1,0 +1,142 @@
+"""`rlrun list` and `rlrun describe`: what there is to choose from."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rlrun.cli.words import columns, verb_parser
+from rlrun.config import ConfigError
+from rlrun.config.keys import nearest, printable
+from rlrun.config.run import GROUPS
+
+LISTED = (*GROUPS, "experiment")
+
+
+def listed(arguments: list[str], as_json: bool) -> int:
+    from rlrun.config import catalog
+
+    parser = verb_parser("list", "What there is to choose from, each with one line.")
+    parser.add_argument("group", nargs="?", help=", ".join(LISTED))
+    group = parser.parse_args(arguments).group
+    if group not in (None, *LISTED):
+        near = nearest(group, LISTED)
+        raise ConfigError(
+            f"no group {group!r}", f"did you mean {near}?" if near else "", f"groups: {', '.join(LISTED)}"
+        )
+    found = {
+        g: {name: catalog.headline(path) for name, path in catalog.recipes(g).items()}
+        for g in LISTED
+        if group in (None, g)
+    }
+    if as_json:
+        print(json.dumps(found))
+        return 0
+    for g, recipes in found.items():
+        if recipes:
+            print(g)
+            lines = {printable(name): printable(line) for name, line in recipes.items()}
+            print(_algorithms(lines) if g == "algo" else columns(list(lines.items())))
+    print("rlrun describe NAME shows the keys of one; rlrun algo=NAME env=NAME trains", file=sys.stderr)
+    return 0
+
+
+def _algorithms(lines: Mapping[str, str]) -> str:
+    """The algorithms by family: name, the actions they take, whether memory helps, what they are."""
+    from rlrun.config import catalog
+    from rlrun.core import FAMILIES
+
+    short = {"discrete": "discrete", "multi_discrete": "multi", "box": "box"}
+    families: dict[str, list[tuple[str, ...]]] = {family: [] for family in (*FAMILIES, "other")}
+    for name, line in lines.items():
+        entry = catalog.entry("algo", name)
+        build = entry.build if entry else None
+        actions = [word for kind, word in short.items() if kind in getattr(build, "action_kinds", ())]
+        memory = "memory" if getattr(build, "takes_memory", False) else "-"
+        row = (f"  {name}", ", ".join(actions), memory, line)
+        families[build.family if build and build.family in families else "other"].append(row)
+    head = ("", "actions", "models", "")
+    groups = [[(family, "", "", ""), *rows] for family, rows in families.items() if rows]
+    return columns([head, *(row for group in groups for row in group)])
+
+
+def describe(arguments: list[str], as_json: bool) -> int:
+    from rlrun.config import catalog
+
+    parser = verb_parser("describe", "Every key of a recipe: its value, type, bounds and meaning.")
+    parser.add_argument("name", nargs="?", help="such as dqn or algo/dqn; the main keys if left out")
+    name = parser.parse_args(arguments).name
+    found = catalog.find(name) if name else [("", "")]
+    if not found:
+        near = nearest(name, [recipe for group in GROUPS for recipe in catalog.recipes(group)])
+        raise ConfigError(
+            f"nothing is called {name!r}",
+            f"did you mean {near}?" if near else "",
+            "rlrun list shows the names",
+        )
+    described = [_description(group, recipe) for group, recipe in found]
+    if as_json:
+        print(json.dumps({"recipes": described}))
+        return 0
+    for recipe in described:
+        print(f"{recipe['title']}\n  {recipe['line']}")
+        if recipe["sets"]:
+            print("  sets " + ", ".join(f"{k}={v}" for k, v in recipe["sets"].items()))
+        rows = [("key", "value", "may be", "meaning")]
+        rows += [(k["key"], json.dumps(k["value"]), k["allowed"], k["doc"]) for k in recipe["keys"]]
+        print(columns(rows) if recipe["keys"] else "  it has no keys")
+    return 0
+
+
+def _description(group: str, recipe: str) -> dict[str, Any]:
+    """A recipe with its keys; those of the run itself for group ''."""
+    from omegaconf import OmegaConf
+
+    from rlrun.config import catalog, compose
+    from rlrun.config.run import MainKeys
+
+    with compose.composed([f"{group}={recipe}"] if group else []) as cfg:
+        schema: Any = OmegaConf.get_type(cfg, group) if group else MainKeys
+        values: Any = OmegaConf.to_container(cfg[group] if group else cfg, resolve=False)
+        chosen = compose.choices(cfg.hydra.runtime.choices)
+        path = catalog.recipes(group)[recipe] if group else catalog.conf_dir() / "config.yaml"
+        sets = {}
+        if group:
+            import yaml
+
+            own = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+            sets = (
+                {name: cfg[name] for name in own if name in ("total_steps", "num_envs")}
+                if group == "algo"
+                else {}
+            )
+            sets |= {"model": chosen["model"]} if group == "algo" else {}
+    return {
+        "title": f"{group}={recipe}" if group else "the main keys",
+        "line": catalog.headline(path),
+        "sets": sets,
+        "keys": _keys(schema, values, f"{group}." if group else ""),
+    }
+
+
+def _keys(schema: type, values: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
+    from dataclasses import fields, is_dataclass
+
+    from rlrun.config.keys import allowed, hints
+
+    rows: list[dict[str, Any]] = []
+    for f in fields(schema):
+        hint, value = hints(schema)[f.name], values.get(f.name, "???")
+        if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
+            rows += _keys(hint, value, f"{prefix}{f.name}.")
+        elif f.name not in GROUPS or prefix:
+            row = {
+                "key": prefix + f.name,
+                "value": value,
+                "allowed": allowed(f, hint),
+                "doc": f.metadata.get("doc", ""),
+            }
+            rows.append(row)
+    return rows

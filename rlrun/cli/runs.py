@@ -1,0 +1,188 @@
+"""The verbs that take a run folder."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from rlrun.cli.train import stoppable
+from rlrun.cli.words import verb_parser
+from rlrun.config import ConfigError
+from rlrun.config.keys import nearest
+
+
+def run_folder(path: str) -> Path:
+    """The run folder at `path`.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    folder = Path(path)
+    if (folder / "run.json").is_file():
+        return folder
+    inside = (
+        sorted(folder.glob("**/run.json"), key=lambda file: file.stat().st_mtime) if folder.is_dir() else []
+    )
+    if inside:
+        raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {inside[-1].parent}")
+    what = "is not a run folder: it has no run.json" if folder.exists() else "does not exist"
+    siblings = [str(p.parent) for p in folder.parent.glob("*/run.json")] if folder.parent.is_dir() else []
+    near = nearest(str(folder), siblings)
+    raise ConfigError(
+        f"{path} {what}", f"did you mean {near}?" if near else "runs are in outputs/ALGO-ENV/TIME-NAME"
+    )
+
+
+def _allow(folder: Path, allowed: bool) -> None:
+    """A run folder is data: what it names is imported only where this command line allows it."""
+    from rlrun.config import catalog
+    from rlrun.files import read_regular
+
+    try:
+        config = json.loads(read_regular(folder / "run.json", 1 << 24))["config"]
+        names = [name for name in config.get("imports", []) if name not in sys.modules]
+        env_id = config["env"].get("id") or ""
+        if ":" in env_id:
+            names.append(env_id.partition(":")[0])
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+        raise ConfigError(f"{folder / 'run.json'} is damaged: {error}") from None
+    if names and not allowed:
+        raise ConfigError(
+            f"{folder} asks to import {', '.join(map(str, names))}",
+            "if you trust that code, add --allow-import",
+        )
+    catalog.import_modules(map(str, names))
+
+
+def _run_parser(verb: str, about: str) -> argparse.ArgumentParser:
+    parser = verb_parser(verb, about)
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--allow-import", action="store_true", help="import the modules that the run names")
+    return parser
+
+
+def _opened(args: argparse.Namespace) -> Path:
+    folder = run_folder(args.run)
+    _allow(folder, args.allow_import)
+    return folder
+
+
+def evaluate(arguments: list[str], as_json: bool) -> int:
+    parser = _run_parser("evaluate", "Judge a trained run again, on whole episodes.")
+    parser.add_argument(
+        "--episodes", type=positive, help="episodes per replica; default: the run's own number"
+    )
+    parser.add_argument(
+        "--seed", type=int, help="other episodes than those of the run's own final evaluation"
+    )
+    args = parser.parse_args(arguments)
+    folder = _opened(args)
+    with sound(folder):
+        from rlrun.runs.run import evaluate
+
+        summary = evaluate(folder, args.episodes, args.seed)
+    if as_json:
+        print(json.dumps(summary))
+    else:
+        from rlrun.report.table import results_table
+
+        print(results_table(summary, folder))
+    return 0
+
+
+def play(arguments: list[str], as_json: bool) -> int:
+    parser = _run_parser("play", "Record one episode of a trained run as a GIF.")
+    parser.add_argument("--out", type=Path, help="the file; default: play.gif in the run folder")
+    parser.add_argument("--replica", type=int, default=0, help="whose policy; default: 0")
+    args = parser.parse_args(arguments)
+    folder = _opened(args)
+    out = args.out or folder / "play.gif"
+    with sound(folder):
+        from rlrun.report.film import play
+
+        total = play(folder, out, args.replica)
+    print(json.dumps({"gif": str(out), "return": total}) if as_json else f"{out}  (return {total:g})")
+    return 0
+
+
+def record(arguments: list[str], as_json: bool) -> int:
+    parser = _run_parser("record", "Write a trained run's episodes as a data set, for data=file.")
+    parser.add_argument("--out", type=Path, help="the data set's folder; default: episodes in the run folder")
+    parser.add_argument(
+        "--minari", metavar="ID", help="write a data set of Minari's instead, for data=minari"
+    )
+    parser.add_argument("--episodes", type=positive, default=10, help="how many; default: 10")
+    parser.add_argument("--replica", type=int, default=0, help="whose policy; default: 0")
+    parser.add_argument(
+        "--mode",
+        choices=("greedy", "sample", "random", "replay"),
+        help="how to act; default: as the run was judged; random: uniformly, whatever the policy; "
+        "replay: not at all, but take the first episodes of its replay buffer",
+    )
+    args = parser.parse_args(arguments)
+    folder = _opened(args)
+    out = args.out or (None if args.minari else folder / "episodes")
+    with sound(folder):
+        from rlrun.runs.record import record
+
+        about = record(folder, args.episodes, out, args.replica, args.mode, args.minari)
+    places = {"file data.path": out, "minari data.id": args.minari}
+    if as_json:
+        print(json.dumps({"path": out and str(out), "minari": args.minari} | about))
+    else:
+        use = " or ".join(f"data={name}={place}" for name, place in places.items() if place)
+        print(f"{about['steps']} steps in {about['episodes']} episodes: {use}")
+    return 0
+
+
+def resume(arguments: list[str], as_json: bool) -> int:
+    args = _run_parser("resume", "Go on with an interrupted run, to the same bits.").parse_args(arguments)
+    folder = _opened(args)
+    finished = (folder / "summary.json").exists()
+    with sound(folder):
+        from rlrun.runs.run import resume
+
+        result = stoppable(lambda: resume(folder, quiet=as_json))
+    if isinstance(result, int):
+        return result
+    if as_json:
+        print(json.dumps({"run": str(result.folder)} | result.summary))
+    elif finished:
+        print(f"{folder} had ended already; rlrun evaluate {folder} judges it again", file=sys.stderr)
+    return result.exit_code
+
+
+def compare(arguments: list[str], as_json: bool) -> int:
+    parser = verb_parser("compare", "A table over runs, or over folders that hold runs.")
+    parser.add_argument("paths", nargs="+", metavar="PATH")
+    paths = [Path(path) for path in parser.parse_args(arguments).paths]
+    for path in paths:
+        if not path.is_dir() or next(path.glob("**/run.json"), None) is None:
+            run_folder(str(path))
+    from rlrun.report.compare import compare
+
+    return compare(paths, as_json)
+
+
+class sound:
+    """Turns what a damaged run folder raises into a refusal."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        from rlrun.runs.checkpoint import CheckpointError
+
+        if isinstance(error, (CheckpointError, FileNotFoundError)):
+            raise ConfigError(f"{self._folder} cannot be used", str(error)) from error
+
+
+def positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    return int(text)

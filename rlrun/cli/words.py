@@ -1,0 +1,45 @@
+"""What all verbs share: arguments as words, refusals, and columns."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from rlrun.config import ConfigError
+
+
+def refuse(error: ConfigError, as_json: bool) -> int:
+    print(f"rlrun: {error}".replace("\n", "\n       "), file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": error.lines, "exit_code": 2}))
+    return 2
+
+
+def verb_parser(verb: str, about: str) -> argparse.ArgumentParser:
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise ConfigError(message, " ".join(self.format_usage().split()))
+
+        def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+            """`key=value` is `--key=value`, as everywhere else."""
+            known = {option for action in self._actions for option in action.option_strings}
+            pairs = (word.partition("=") for word in args)
+            told = [
+                "--" * (sign == "=" and f"--{name}" in known) + name + sign + value
+                for name, sign, value in pairs
+            ]
+            return super().parse_known_args(told, namespace)
+
+    parser = Parser(prog=f"rlrun {verb}".strip(), description=about, allow_abbrev=False)
+    parser.epilog = "--json prints one JSON object on stdout"
+    return parser
+
+
+def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:
+    """Text in aligned columns, the last one as long as it likes."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(indent + line.rstrip() for line in lines)

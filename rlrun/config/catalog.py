@@ -1,0 +1,153 @@
+"""What there is to choose from: the recipes under conf/ and the schemas of the package.
+
+Answers without importing what it names, so that `rlrun list` and a refusal stay instant
+however many algorithms there are: recipes are read as text, and an index of who registers
+what comes from the modules' source. Only a schema that is really used gets imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from rlrun import registry
+from rlrun.config import ConfigError
+from rlrun.config.keys import nearest
+from rlrun.config.run import GROUPS
+from rlrun.registry import Entry
+
+_PACKAGE = Path(__file__).parent.parent
+_REGISTERS = re.compile(r'^@?(?:registry\.)?register\(\s*"(\w+)",\s*"([\w.-]+)"', re.MULTILINE)
+
+
+def conf_dir() -> Path:
+    """The conf/ that came with rlrun: inside the installed package, or beside it in a checkout."""
+    inside = _PACKAGE / "conf"
+    return inside if inside.is_dir() else _PACKAGE.parent / "conf"
+
+
+def conf_dirs() -> list[Path]:
+    """Where recipes are looked for, first match first: ours, the plug-ins', the working directory's."""
+    found = [conf_dir()]
+    for module in _plugins():
+        spec = importlib.util.find_spec(module.partition(".")[0])
+        found += [Path(place) / "conf" for place in spec.submodule_search_locations or ()] if spec else []
+    found.append(Path.cwd() / "conf")
+    unique = {path.resolve(): path for path in reversed(found) if path.is_dir()}
+    return list(unique.values())[::-1]
+
+
+def recipes(group: str) -> dict[str, Path]:
+    """The YAML files to choose from in a group, by name."""
+    files = [path for folder in reversed(conf_dirs()) for path in (folder / group).glob("*.yaml")]
+    return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
+
+
+def headline(path: Path) -> str:
+    """The one line that says what a recipe is: its first comment."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            if not line.startswith("#"):
+                return ""
+            if not re.match(r"#\s*@", line):
+                return line.lstrip("# ").strip()
+    return ""
+
+
+def entry(group: str, recipe: str) -> Entry | None:
+    """What a recipe builds, told from its text: the schema that it or its parent begins with.
+
+    None where the text does not say; the schema's module is imported.
+    """
+    text = recipes(group)[recipe].read_text(encoding="utf-8", errors="replace")
+    schema = re.search(rf"^ *- +/schema/{group}/([\w.-]+)@", text, re.MULTILINE)
+    if schema:
+        return load(group, schema[1])
+    parent = re.search(r"^ *- +([\w.-]+)$", text, re.MULTILINE)
+    known_parent = parent and parent[1] != recipe and parent[1] in recipes(group)
+    return entry(group, parent[1]) if parent and known_parent else None
+
+
+def kinds(group: str) -> list[str]:
+    """Every registered kind of a group, imported or not."""
+    registered = [entry.kind for entry in registry.entries(group)]
+    return sorted({kind for g, kind in _index() if g == group} | set(registered))
+
+
+def known(group: str, kind: str) -> bool:
+    """Whether somebody registers a kind; installed plug-ins are imported where nobody else does."""
+    if kind not in kinds(group):
+        import_plugins()
+    return kind in kinds(group)
+
+
+def load(group: str, kind: str) -> Entry:
+    """The entry of a kind, importing the module that registers it.
+
+    Raises:
+        ConfigError: there is no such kind.
+    """
+    if not known(group, kind):
+        near = nearest(kind, kinds(group))
+        raise ConfigError(
+            f"{group} {kind!r} is not registered",
+            f"did you mean {near}?" if near else "",
+            "a plug-in of your own is imported by imports=[my.module]",
+        )
+    if (group, kind) in _index():
+        importlib.import_module(_index()[group, kind])
+    return registry.lookup(group, kind)
+
+
+def import_plugins() -> None:
+    """Import every installed plug-in: packages with an entry point in `rlrun.plugins`."""
+    for module in _plugins():
+        importlib.import_module(module)
+
+
+def import_modules(names: Iterable[str]) -> None:
+    """Import what `imports` names; the working directory is searched too.
+
+    Raises:
+        ConfigError: a module cannot be imported.
+    """
+    for name in names:
+        if str(Path.cwd()) not in sys.path:
+            sys.path.append(str(Path.cwd()))
+        try:
+            importlib.import_module(name)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            raise ConfigError(f"imports: cannot import {name!r}", reason) from error
+
+
+@cache
+def _plugins() -> list[str]:
+    from importlib.metadata import entry_points
+
+    return [point.module for point in entry_points(group="rlrun.plugins")]
+
+
+@cache
+def _index() -> dict[tuple[str, str], str]:
+    """The module that registers each of our own (group, kind)."""
+    files: list[Path] = []
+    for folder in ("algos", "data", "envs", "models", "evals"):
+        files += sorted((_PACKAGE / folder).glob("*.py"))
+    found = {}
+    for path in files:
+        name = ".".join(path.relative_to(_PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
+        for group, kind in _REGISTERS.findall(path.read_text(encoding="utf-8")):
+            found[group, kind] = name
+    return found
+
+
+def find(name: str) -> list[tuple[str, str]]:
+    """The (group, recipe) pairs that a name such as 'dqn' or 'algo/dqn' means."""
+    group, _, recipe = name.rpartition("/")
+    return [(g, recipe) for g in GROUPS if group in ("", g) and recipe in recipes(g)]

@@ -1,0 +1,170 @@
+"""From overrides to a checked `RunConfig`, with Hydra in between and nobody noticing.
+
+Hydra composes; `resolve` decides. It refuses what Hydra lets through (keys outside the
+schema, values that nobody set, environment variables, values out of bounds) and turns
+every error of Hydra, OmegaConf and YAML into a `ConfigError` of two or three lines. All of
+this happens before torch is imported and before a file is written.
+
+Schemas are served by a config source of our own, which imports a schema's module only when
+a recipe asks for it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from rlrun.config.explain import explained, has_keys, no_such_option
+from rlrun.config.sources import install
+
+os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.resolvers import oc
+
+from rlrun import registry
+from rlrun.config import ConfigError, catalog
+from rlrun.config.keys import meaning, unknown_key
+from rlrun.config.plain import from_dict
+from rlrun.config.run import GROUPS, MainKeys, RunConfig
+
+VERSION_BASE = "1.3"
+
+
+def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> RunConfig:
+    """The checked config of one run.
+
+    Raises:
+        ConfigError: whatever is wrong with the overrides or with a YAML file.
+    """
+    with composed(overrides, config_dir) as cfg:
+        return resolve(cfg, choices(cfg.hydra.runtime.choices))
+
+
+@contextmanager
+def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> Iterator[DictConfig]:
+    """What Hydra makes of the overrides, the `hydra` node included; not yet checked."""
+    install(config_dir)
+    before = HydraConfig.instance().cfg
+    try:
+        with explained(), initialize_config_dir(str(catalog.conf_dir()), "rlrun", VERSION_BASE):
+            check_overrides(overrides)
+            cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
+            HydraConfig.instance().set_config(cfg)
+            yield cfg
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse what Hydra would take, and import what `imports=[...]` names: its schemas are needed now."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        group, value = override.key_or_group, override.value()
+        if group == "imports" and isinstance(value, list):
+            catalog.import_modules(map(str, value))
+        if group in GROUPS and (override.is_delete() or value is None or isinstance(value, list)):
+            raise ConfigError(f"{override.input_line}: a run has one {group}", f"say {group}=NAME")
+        if group in ("tuned", "experiment") and value is None and not override.is_delete():
+            raise ConfigError(f"{override.input_line}: say ~{group} to have none")
+        if group == "tuned" and isinstance(value, str) and value not in catalog.recipes(group):
+            raise no_such_option(f"tuned/{value}", ())  # Hydra would skip it: it is optional
+
+
+def choices(chosen: Mapping[Any, Any]) -> dict[str, str]:
+    """The YAML chosen in each of our groups, of `hydra.runtime.choices`."""
+    found = {str(group): name for group, name in chosen.items() if not re.search("[/@]", str(group))}
+    if found.get("tuned") not in catalog.recipes("tuned"):
+        found.pop("tuned", None)  # optional: most pairs have no deltas
+    return {group: name for group, name in sorted(found.items()) if isinstance(name, str)}
+
+
+def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
+    """The checked config of a composed one.
+
+    Raises:
+        ConfigError: a key outside the schemas, a value that is missing, of the wrong type
+            or out of bounds, an interpolation that fails or reads the environment, a group
+            member without a registered schema, or settings that contradict each other.
+    """
+    with explained():
+        out = cfg.out  # the only key that may read the environment
+    with explained(), _no_environment():
+        tree = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
+        tree.out = out
+        kinds = {group: _kind(tree, group, choices) for group in GROUPS}
+        _refuse_extra(tree, MainKeys, "")
+        _refuse_missing(tree)
+        data: Any = OmegaConf.to_container(tree, resolve=True)
+    for group, kind in kinds.items():
+        data[group] = {"kind": kind} | data[group]
+    return from_dict(data | {"choices": choices})
+
+
+def _kind(tree: DictConfig, group: str, choices: Mapping[str, str]) -> str:
+    """The registered kind of a group's member."""
+    if not has_keys(tree._get_node(group)):
+        raise ConfigError(f"{group} is not chosen", f"say {group}=NAME; `rlrun list {group}` shows the names")
+    schema = OmegaConf.get_type(tree, group)
+    for entry in registry.entries(group):
+        if entry.config is schema:
+            return entry.kind
+    raise ConfigError(
+        f"{group}={choices.get(group, '?')} has no schema of the group {group}",
+        f"its YAML must begin with defaults: [/schema/{group}/KIND@_here_, _self_]",
+    )
+
+
+def _refuse_extra(node: Any, schema: type, path: str) -> None:
+    """`+algo.foo=1` slips past Hydra: compare every key with its dataclass."""
+    names = [f.name for f in fields(schema)]
+    for name in map(str, node):
+        if name not in names:
+            raise unknown_key(name, path, names)
+        child = node._get_node(name)
+        kind = OmegaConf.get_type(child)
+        if has_keys(child) and is_dataclass(kind):
+            _refuse_extra(child, kind, f"{path}.{name}" if path else name)
+
+
+def _refuse_missing(tree: DictConfig) -> None:
+    missing = sorted(OmegaConf.missing_keys(tree))
+    if missing:
+        path, _, name = missing[0].rpartition(".")
+        schema = OmegaConf.get_type(OmegaConf.select(tree, path)) if path else MainKeys
+        more = f"; so have {', '.join(missing[1:4])}" if missing[1:] else ""
+        raise ConfigError(
+            f"{missing[0]} has no value{more}: say {missing[0]}=...",
+            meaning(schema, name, missing[0]) if is_dataclass(schema) else "",
+        )
+
+
+@contextmanager
+def _no_environment() -> Iterator[None]:
+    """Refuse `${oc.env:...}`: a resumed run would lack the value, and the run folder would hold it."""
+
+    def refuse(name: str, *_: Any) -> None:
+        raise ConfigError(
+            f"${{oc.env:{name}}} is refused: only `out` may read the environment",
+            "a resumed run would lack the value, and the run folder would hold it",
+        )
+
+    OmegaConf.register_new_resolver("oc.env", refuse, replace=True)
+    try:
+        yield
+    finally:
+        OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
+
+
+# Where configs come from
+
+
+# Errors in words

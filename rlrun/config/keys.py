@@ -1,0 +1,162 @@
+"""What a config field is: a name, a type, a meaning and bounds, and the refusal of what breaks them.
+
+A field carries no default: every value lives in exactly one YAML file under conf/.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import Field, field, fields, is_dataclass
+from functools import cache
+from typing import Any
+
+NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class ConfigError(ValueError):
+    """A refusal in two or three lines: what is wrong, what is allowed, the nearest name."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = [printable(line) for text in lines for line in text.splitlines() if line]
+        super().__init__("\n".join(self.lines))
+
+
+def printable(text: str, limit: int = 400) -> str:
+    """Text without control characters, and not too long, safe on a terminal."""
+    clean = "".join(c if c.isprintable() else "?" for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 3] + "..."
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The name most like `name`, in any case, if one is like it at all."""
+    from difflib import get_close_matches
+
+    folded = {candidate.lower(): candidate for candidate in names}
+    found = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
+    return folded[found[0]] if found else None
+
+
+def key(
+    doc: str,
+    *,
+    min: float | None = None,
+    max: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: Sequence[Any] | None = None,
+) -> Any:
+    """A config field: its meaning, and the closed or open bounds of its value.
+
+    The bounds of a list are those of its elements. A None value, where the type admits it,
+    passes every bound.
+    """
+    bounds = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
+    return field(metadata={"doc": doc} | {k: v for k, v in bounds.items() if v is not None})
+
+
+def violations(config: Any, path: str = "") -> list[str]:
+    """Every value out of its bounds, as 'path: problem'; also a config's own `problems()`."""
+    found: list[str] = []
+    for f in fields(config):
+        value, where = getattr(config, f.name), f"{path}{f.name}"
+        if is_dataclass(value):
+            found += violations(value, where + ".")
+            continue
+        elements = [(where, value)]
+        if isinstance(value, (list, tuple)):
+            elements = [(f"{where}[{i}]", element) for i, element in enumerate(value)]
+        for place, element in elements:
+            if element is not None:
+                found += [f"{place} is {element}: {why}" for why in _broken(element, f.metadata)]
+    if hasattr(config, "problems") and not found:  # which may rely on the bounds
+        found += [f"{path}{problem}" for problem in config.problems()]
+    return found
+
+
+def _broken(value: Any, bounds: Mapping[str, Any]) -> list[str]:
+    if isinstance(value, float) and not math.isfinite(value):
+        return ["it must be a finite number"]
+    if "choices" in bounds and value not in bounds["choices"]:
+        near = nearest(str(value), map(str, bounds["choices"]))
+        return [
+            "it must be one of " + _listing(bounds["choices"]) + (f"; did you mean {near}?" if near else "")
+        ]
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        tests = {
+            "min": lambda b: value >= b,
+            "max": lambda b: value <= b,
+            "above": lambda b: value > b,
+            "below": lambda b: value < b,
+        }
+        return [
+            f"it must be {_BOUNDS[name]} {bounds[name]}"
+            for name, holds in tests.items()
+            if name in bounds and not holds(bounds[name])
+        ]
+    return []
+
+
+_BOUNDS = {"min": "at least", "above": "above", "max": "at most", "below": "below"}
+
+
+def _listing(names: Iterable[Any]) -> str:
+    return ", ".join(map(str, names))
+
+
+@cache
+def hints(schema: type) -> dict[str, Any]:
+    """The resolved type of every field."""
+    return typing.get_type_hints(schema)
+
+
+def words(hint: Any) -> str:
+    """A type as people say it."""
+    plain = {int: "an integer", float: "a number", bool: "true or false", str: "text", Any: "anything"}
+    if hint in plain:
+        return plain[hint]
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join("null" if arg is type(None) else words(arg) for arg in args)
+    if origin is typing.Literal:
+        return "one of " + _listing(args)
+    if origin in (list, tuple):
+        return f"a list, each {words(args[0])}"
+    return "a mapping"
+
+
+def allowed(f: Field[Any], hint: Any) -> str:
+    """Type and bounds of a field, such as 'a number, at least 0, at most 1'."""
+    bounds = f.metadata
+    if "choices" in bounds:
+        null = " or null" if type(None) in typing.get_args(hint) else ""
+        return "one of " + _listing(bounds["choices"]) + null
+    return ", ".join([words(hint), *(f"{_BOUNDS[k]} {bounds[k]}" for k in _BOUNDS if k in bounds)])
+
+
+def meaning(schema: type, name: str, path: str) -> str:
+    """'path: what it is; what is allowed', for an error's second line; '' for no such field."""
+    for f in fields(schema):
+        if f.name == name:
+            return f"{path}: {f.metadata.get('doc', name)}; {allowed(f, hints(schema)[name])}"
+    return ""
+
+
+def unknown_key(name: str, path: str, names: Iterable[str]) -> ConfigError:
+    """The refusal of a key that a section does not have."""
+    names, prefix = list(names), path and path + "."
+    near = nearest(name, names)
+    return ConfigError(
+        f"unknown key {prefix}{name}",
+        f"did you mean {prefix}{near}?" if near else "",
+        f"{path or 'the config'} has {_listing(names)}",
+    )
+
+
+def integral(value: Any, hint: Any) -> str:
+    """A hint for who writes 1e5 where an integer is asked for."""
+    whole = isinstance(value, float) and value.is_integer()
+    return f" (write {int(value)})" if whole and (hint is int or int in typing.get_args(hint)) else ""

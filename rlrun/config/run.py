@@ -1,0 +1,98 @@
+"""What a run is made of. YAML says how much, this says what it means.
+
+A config field carries a name, a type, a one-line meaning and a validity check, and no
+default: every value lives in exactly one YAML file under conf/.
+
+`from_dict` is the one strict reader: a composed config and a run folder's `run.json` go
+through it alike, so both refuse the same things with the same words.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from rlrun.config import ConfigError, key
+from rlrun.config.keys import violations
+
+GROUPS = ("algo", "env", "model", "eval", "data")
+
+
+@dataclass
+class CheckpointConfig:
+    every_seconds: float = key("seconds between checkpoints; 0 saves after every update", min=0)
+    every_steps: int | None = key("also save whenever this many env steps have passed", min=1)
+
+
+@dataclass
+class LogConfig:
+    every: int | None = key("env steps between records; null: a hundredth of the run", min=1)
+    tensorboard: bool = key("write TensorBoard files")
+    plot: bool = key("draw curve.png at the end (needs the extra `plots`)")
+
+
+@dataclass
+class MainKeys:
+    """What YAML and the command line may set. The group members are registered schemas."""
+
+    algo: Any = key("the algorithm and its hyper-parameters")
+    env: Any = key("the task")
+    model: Any = key("the network's body")
+    eval: Any = key("how the agent is judged: episodes or walk_forward")
+    data: Any = key("logged steps for imitation and offline algorithms")
+    seed: int = key("the first seed", min=0)
+    replicas: int = key("how many seeds train together; under walk_forward, seeds per fold", min=1)
+    total_steps: int = key("env steps per replica; updates for an algorithm that never acts", min=1)
+    num_envs: int = key("environments per replica", min=1)
+    device: str = key("cpu, cuda, cuda:<number> or mps")
+    dtype: str = key("floating point type of all training state", choices=("float32", "float64"))
+    threads: int = key("CPU threads of the whole run; resume is exact at 1", min=1)
+    out: str = key("the folder that run folders are made in")
+    init_from: str | None = key("a run folder to take trained weights from")
+    imports: list[str] = key("modules to import first: plug-ins that register something")
+    checkpoint: CheckpointConfig = key("when to save")
+    log: LogConfig = key("what to record")
+
+    def problems(self) -> list[str]:
+        found = []
+        if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", self.device):
+            found.append(f"device is {self.device}: it must be cpu, cuda, cuda:<number> or mps")
+        if not self.out:
+            found.append("out is empty: it must be a folder, such as outputs")
+        found += [
+            f"imports names {module!r}: it must be a module, such as package.module"
+            for module in self.imports
+            if not all(part.isidentifier() for part in module.split("."))
+        ]
+        return found
+
+
+@dataclass
+class RunConfig(MainKeys):
+    """One run, fully resolved and checked."""
+
+    choices: dict[str, str] = key("the YAML chosen in each group")
+
+    @property
+    def recurrent(self) -> bool:
+        """Whether the chosen model has memory."""
+        return bool(getattr(self.model, "recurrent", False))
+
+
+def check(config: RunConfig) -> RunConfig:
+    """The config itself, or a ConfigError that names what is out of bounds or in conflict."""
+    found = violations(config)
+    for group in GROUPS:
+        member = getattr(config, group)
+        if not found and hasattr(member, "conflicts"):
+            found += member.conflicts(config)
+    if found:
+        raise ConfigError(*found[:5], *([f"and {len(found) - 5} more"] if len(found) > 5 else []))
+    return config
+
+
+# What a field means, in words
+
+
+# To and from plain JSON data

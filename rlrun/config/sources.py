@@ -1,0 +1,177 @@
+"""Where Hydra finds configs: YAML folders, and schemas straight from the registry.
+
+The one place that knows Hydra's insides. A schema's module is imported only when a recipe
+asks for it; a YAML file is bounded in size, and never read from outside the config folders.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import hydra._internal.hydra
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.sources_registry import SourcesRegistry
+from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.object_type import ObjectType
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
+from hydra.plugins.search_path_plugin import SearchPathPlugin
+from omegaconf import DictConfig, OmegaConf
+
+from rlrun import registry
+from rlrun.config import catalog
+from rlrun.config.keys import ConfigError
+from rlrun.config.run import GROUPS, MainKeys
+
+_MAX_BYTES, _MAX_ALIASES = 1 << 20, 16
+
+
+class SchemaSource(ConfigSource):
+    """Serves `schema/run` and `schema/<group>/<kind>` from the registry."""
+
+    @staticmethod
+    def scheme() -> str:
+        return "rlrun"
+
+    def available(self) -> bool:
+        return True
+
+    def is_group(self, config_path: str) -> bool:
+        return config_path.strip("/") in ("schema", *(f"schema/{group}" for group in GROUPS))
+
+    def is_config(self, config_path: str) -> bool:
+        parts = config_path.removesuffix(".yaml").split("/")
+        return parts == ["schema", "run"] or (
+            len(parts) == 3 and parts[0] == "schema" and catalog.known(parts[1], parts[2])
+        )
+
+    def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
+        path = config_path.strip("/")
+        if path == "schema":
+            return [] if results_filter == ObjectType.CONFIG else list(GROUPS)
+        group = path.removeprefix("schema/")
+        return [] if results_filter == ObjectType.GROUP or group not in GROUPS else catalog.kinds(group)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        if not self.is_config(config_path):
+            raise ConfigLoadError(f"no such schema: {config_path}")
+        parts = config_path.removesuffix(".yaml").split("/")
+        schema = MainKeys if parts[1] == "run" else catalog.load(parts[1], parts[2]).config
+        package = "_global_" if schema is MainKeys else None
+        return ConfigResult(self.provider, config_path, OmegaConf.structured(schema), {"package": package})
+
+
+class YamlSource(FileConfigSource):
+    """YAML files inside a folder, never outside it; bounded in size and aliases."""
+
+    model: type | None = None  # the schema of the model that the overrides ask for
+
+    def _inside(self, config_path: str) -> bool:
+        parts = re.split(r"[/\\]", config_path)
+        return ".." not in parts and config_path.isprintable() and not os.path.isabs(config_path)
+
+    def is_group(self, config_path: str) -> bool:
+        return self._inside(config_path) and super().is_group(config_path)
+
+    def is_config(self, config_path: str) -> bool:
+        return self._inside(config_path) and super().is_config(config_path)
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        if not self._inside(config_path):
+            raise ConfigLoadError(f"outside the config folders: {config_path}")
+        path = Path(self.path, self._normalize_file_name(config_path))
+        try:
+            if path.is_file():
+                self._check(path)
+            result = super().load_config(config_path)
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            raise ConfigError(
+                f"{path}{place}: not YAML", getattr(error, "problem", None) or str(error)
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path}: not text in UTF-8", str(error)) from error
+        if not isinstance(result.config, DictConfig):
+            raise ConfigError(f"{path}: it must hold keys and values")
+        if config_path.startswith(("algo/", "tuned/")):
+            self._fit_model(result.config)
+        modules = result.config.get("imports")
+        if modules and OmegaConf.is_list(modules):  # before its defaults ask for their schemas
+            catalog.import_modules(map(str, modules))
+        return result
+
+    def _fit_model(self, config: DictConfig) -> None:
+        """Leave out what a recipe sets for a model of its own, where another kind was asked for."""
+        settings = config._get_node("model")
+        if self.model is not None and isinstance(settings, DictConfig):
+            known = {f.name for entry in registry.entries("model") for f in fields(entry.config)}
+            for name in (known - {f.name for f in fields(self.model)}) & set(settings):
+                del settings[name]
+
+    def _check(self, path: Path) -> None:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ConfigError(f"{path}: {path.stat().st_size} bytes are too many for a config ({_MAX_BYTES})")
+        text = path.read_text(encoding="utf-8")
+        if "*" in text:  # nested aliases grow exponentially
+            aliases = sum(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader))
+            if aliases > _MAX_ALIASES:
+                raise ConfigError(
+                    f"{path}: {aliases} YAML aliases are too many for a config ({_MAX_ALIASES})"
+                )
+
+
+class Loader(ConfigLoaderImpl):
+    """Composes as Hydra does, also each job of a sweep; recipes learn which model was asked for."""
+
+    def load_configuration(
+        self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any
+    ) -> Any:
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        asked = [str(override.value()) for override in parsed if override.key_or_group == "model"]
+        name = asked[-1] if asked and asked[-1] in catalog.recipes("model") else None
+        entry = catalog.entry("model", name) if name else None
+        YamlSource.model = entry.config if entry else None
+        return super().load_configuration(config_name, overrides, *args, **kwargs)
+
+
+class SearchPath(SearchPathPlugin):
+    """Adds the plug-ins' conf folders, one in the working directory, and the schemas."""
+
+    config_dir: str | Path | None = None
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        others = catalog.conf_dirs()[1:]
+        if self.config_dir is not None:
+            others.insert(0, Path(self.config_dir))
+        for folder in others:
+            search_path.append("user", f"file://{folder.resolve()}")
+        search_path.append("rlrun", "rlrun://")
+
+
+def install(config_dir: str | Path | None = None) -> None:
+    """Teach Hydra where our configs and schemas are. Idempotent."""
+    if config_dir is not None and not Path(config_dir).is_dir():
+        raise ConfigError(f"--config-dir {config_dir}: no such folder")
+    SearchPath.config_dir = config_dir
+    setattr(hydra._internal.hydra, "ConfigLoaderImpl", Loader)  # noqa: B010 (mypy knows no such name)
+    plugins = Plugins.instance()
+    plugins.register(SearchPath)
+    plugins.register(SchemaSource)
+    SourcesRegistry.instance().types["file"] = YamlSource
+    OmegaConf.register_new_resolver("rlrun.unique", unique_name, use_cache=True, replace=True)
+
+
+def unique_name() -> str:
+    """A folder name that two runs never share: the time and four random characters."""
+    alphabet = "abcdefghijkmnpqrstuvwxyz23456789"
+    return time.strftime("%Y%m%d-%H%M%S-") + "".join(secrets.choice(alphabet) for _ in range(4))

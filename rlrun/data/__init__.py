@@ -1,0 +1,1 @@
+"""What is read from files: logged steps (`data=`), and tables in time order."""

@@ -1,0 +1,210 @@
+"""Walk-forward splits: train on the past, validate on its end, test on what comes next.
+
+Windows are half-open `[a, b)` and count *usable* rows: the rows that follow the first
+`lookback` rows of the data, so usable row u is data row u + lookback and an observation at
+u = 0 is the first that has its whole past. A train or validation window holds b - a - 1
+transitions, its last observation being the bootstrap state; a test window scores b - a of
+them, because the successor of its last row is the first row of the next test, except at the
+end of the data. Where settings are comparable the splits are those of scikit-learn's
+`TimeSeriesSplit`; what that accepts in silence (a negative gap, a shortened first window)
+is refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlrun.config import ConfigError
+from rlrun.config.keys import violations
+
+if TYPE_CHECKING:
+    from rlrun.evals.walk_forward import WalkForwardConfig
+
+Window = tuple[int, int]
+
+
+class SplitError(ConfigError):
+    """The data cannot be split as asked; the message names the fix."""
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One train and test pair; `fit` and `val` lie inside `train`. `val` is None without validation."""
+
+    number: int
+    fit: Window
+    val: Window | None
+    train: Window
+    test: Window
+
+    @property
+    def windows(self) -> dict[str, Window]:
+        named = {"fit": self.fit, "val": self.val, "train": self.train, "test": self.test}
+        return {name: window for name, window in named.items() if window is not None}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All folds of one experiment, in usable rows."""
+
+    scheme: str
+    n: int  # rows that folds may touch
+    n_rows: int  # the same and the final holdout
+    lookback: int
+    gap: int
+    folds: tuple[Fold, ...]
+    unused: tuple[Window, ...]  # in no train and no test window
+    dates: np.ndarray | None = None  # [n_rows]
+
+    @property
+    def holdout(self) -> Window | None:
+        """The rows that no fold touches."""
+        return (self.n, self.n_rows) if self.n < self.n_rows else None
+
+    def score_last(self, fold: Fold) -> bool:
+        """Whether the test's last row has a successor that may be read."""
+        return fold.test[1] < self.n
+
+    def check_warmup(self, warmup: int) -> None:
+        """SplitError if `warmup` rows before a validation or test window reach before the data."""
+        for fold in self.folds:
+            for name in ("val", "test"):
+                window = fold.windows.get(name)
+                if window and window[0] < warmup:
+                    raise SplitError(
+                        f"eval.warmup is {warmup}, but fold {fold.number}'s {name} window begins at row "
+                        f"{window[0]}: lower eval.warmup or n_folds"
+                    )
+
+    def to_json(self) -> dict[str, Any]:
+        """The layout of folds.json; dates are those of a window's first and last row."""
+        folds = []
+        for fold in self.folds:
+            row: dict[str, Any] = {"fold": fold.number}
+            row |= {name: list(window) for name, window in fold.windows.items()}
+            row["dates"] = {name: self._span(window) for name, window in fold.windows.items()}
+            folds.append(row)
+        out: dict[str, Any] = {
+            "scheme": self.scheme,
+            "n": self.n,
+            "lookback": self.lookback,
+            "rows": "usable rows: data row = row + lookback",
+            "gap": self.gap,
+            "index": self._span((0, self.n)),
+            "folds": folds,
+            "unused": [list(window) for window in self.unused],
+        }
+        if self.holdout:
+            out["holdout"] = list(self.holdout)
+        return out
+
+    def _span(self, window: Window) -> list[Any]:
+        if self.dates is None:
+            return [window[0], window[1] - 1]
+        return [label(self.dates[window[0]]), label(self.dates[window[1] - 1])]
+
+
+def label(moment: Any) -> str | int:
+    """A time stamp as text, no finer than it needs to be; an integer as it is."""
+    if not isinstance(moment, np.datetime64):
+        return int(moment)
+    for unit in ("D", "m", "s"):
+        coarse = moment.astype(f"datetime64[{unit}]")
+        if coarse == moment:
+            return str(coarse)
+    return str(moment)
+
+
+def plan(
+    config: WalkForwardConfig,
+    n_rows: int,
+    lookback: int,
+    horizon: int,
+    delay: int,
+    dates: np.ndarray | None = None,
+) -> Plan:
+    """Split `n_rows` usable rows; `dates` [n_rows] only labels them.
+
+    Raises:
+        SplitError: the config contradicts itself or the data are too short for it.
+    """
+    for problem in violations(config, "eval."):
+        raise SplitError(problem)
+    if dates is not None and len(dates) != n_rows:
+        raise SplitError(f"{len(dates)} dates for {n_rows} usable rows: they must be as many")
+    k = config.n_folds
+    n = n_rows - _rows(config.final_holdout, n_rows)
+    test = n // (k + 1) if config.test_size is None else _rows(config.test_size, n)
+    if test < 2:
+        raise SplitError(f"eval.test_size comes to {test} of {n} rows; need >= 2: lower n_folds or raise it")
+    gap = horizon + delay if config.gap == "auto" else int(config.gap)
+    val_gap = gap if config.validation.gap == "auto" else int(config.validation.gap)
+    for name, value in (("gap", gap), ("validation.gap", val_gap)):
+        if value < horizon:
+            raise SplitError(
+                f"eval.{name} is {value}, but decisions reach {horizon} rows ahead: raise it, or say auto"
+            )
+    step = config.step or test
+    if step < test:
+        raise SplitError(f"eval.step is {step}, below the test size of {test}: tests would overlap, raise it")
+    if config.align == "end":
+        starts = [n - (k - 1 - i) * step - test for i in range(k)]
+    else:
+        assert config.train_size is not None  # the config's own check
+        starts = [config.train_size + gap + i * step for i in range(k)]
+        if starts[-1] + test > n:
+            raise SplitError(
+                f"fold {k - 1} would end at row {starts[-1] + test} of {n}: "
+                "lower n_folds, train_size or test_size"
+            )
+    need = max(10 * lookback if config.min_train_size is None else config.min_train_size, 2)
+    folds = []
+    for i, start in enumerate(starts):
+        end = start - gap
+        low = 0 if config.scheme == "expanding" else end - (config.train_size or 0)
+        if config.max_train_size is not None:
+            low = max(0, end - config.max_train_size)
+        if low < 0:
+            raise SplitError(
+                f"fold {i} has {max(end, 0)} rows to train on, not train_size={config.train_size}: "
+                "lower train_size, n_folds or test_size"
+            )
+        val = _rows(config.validation.size, max(end - low, 0))
+        fit_end = end - val - (val_gap if val else 0)
+        if fit_end - low < need:
+            raise SplitError(
+                f"fold {i} would train on {max(fit_end - low, 0)} steps; need >= {need}: "
+                "lower n_folds, gap or test_size" + (" (or validation.size)" if val else "")
+            )
+        if fit_end - low < lookback:
+            raise SplitError(
+                f"fold {i} would train on {fit_end - low} steps, fewer than the lookback of {lookback}: "
+                "lower n_folds or env.lookback"
+            )
+        if config.validation.size and val < 3:
+            raise SplitError(
+                f"fold {i} would validate on {max(val - 1, 0)} transitions; need >= 2: "
+                "raise validation.size, or set it to 0"
+            )
+        folds.append(
+            Fold(i, (low, fit_end), (end - val, end) if val else None, (low, end), (start, start + test))
+        )
+    used = np.zeros(n, bool)
+    for fold in folds:
+        used[slice(*fold.train)] = used[slice(*fold.test)] = True
+    return Plan(config.scheme, n, n_rows, lookback, gap, tuple(folds), _runs(~used), dates)
+
+
+def _rows(size: float, n: int) -> int:
+    """A count of rows; a float below one is a share of n, rounded down."""
+    return int(size * n + 1e-9) if isinstance(size, float) and size < 1 else int(size)
+
+
+def _runs(mask: np.ndarray) -> tuple[Window, ...]:
+    """Where a mask is true, as windows."""
+    edges: Sequence[int] = np.flatnonzero(np.diff(np.concatenate(([0], mask.astype(np.int8), [0])))).tolist()
+    return tuple(zip(edges[::2], edges[1::2], strict=True))

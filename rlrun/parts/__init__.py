@@ -1,0 +1,1 @@
+"""What algorithms are made of: replay, returns, distributions, exploration. Knows no algorithm."""

@@ -1,0 +1,1 @@
+"""Reads run folders, and draws or prints what is in them; never trains."""

@@ -1,0 +1,120 @@
+"""A greedy policy on the grid that a table's states lie on: as arrows, and as a picture.
+
+Pictures need matplotlib, which is imported when one is drawn.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlrun.lazy import torch
+from rlrun.parts.explore import best
+from rlrun.report.plots import GREY, new_figure
+from rlrun.report.table import number
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlrun.core import Algorithm, TransitionTable
+
+_ORDER = "←↓→↑"
+_STEP = {"←": (-1, 0), "→": (1, 0), "↑": (0, -1), "↓": (0, 1)}  # columns and rows of a picture
+
+
+def values(algo: Algorithm, table: TransitionTable, replica: int) -> Tensor:
+    """The action values [S, A] that one replica gives to every state of the table."""
+    weights = next(iter(algo.state(("weights",)).values()))  # [R, ...]
+    obs = torch.arange(len(table.terminal), device=weights.device).expand(len(weights), -1)
+    with torch.no_grad():
+        q = algo.q(obs, algo.initial_memory(obs.shape[1]), torch.ones_like(obs, dtype=torch.bool))  # type: ignore[attr-defined]
+    return q[replica].cpu()
+
+
+def policy_text(table: TransitionTable, q: Tensor) -> str:
+    """The greedy actions of q [S, A] as arrows on the table's grid; several where they tie.
+
+    A terminal state is a dot, and a cell that no episode comes to is a #. Actions without a
+    direction, and tables without a grid, show the actions' numbers.
+    """
+    states = len(table.terminal)
+    if table.shape is None and states > 100:
+        return f"{states} states without a grid: there is no picture of this policy"
+    cells = _cells(table, q)
+    width = max(map(len, cells))
+    columns = table.shape[1] if table.shape else 1
+    rows = [cells[i : i + columns] for i in range(0, len(cells), columns)]
+    return "\n".join(" ".join(cell.center(width) for cell in row).rstrip() for row in rows)
+
+
+def policy_png(table: TransitionTable, q: Tensor, path: Path) -> bool:
+    """Draw the greedy actions of q [S, A] on a heat map of their values; False if that cannot be done."""
+    if table.shape is None:
+        return False
+    rows, columns = table.shape
+    if (figure := new_figure(path, 1.2 + 0.62 * columns, 0.6 + 0.62 * rows)) is None:
+        return False
+    from matplotlib.patches import Rectangle
+
+    value = np.where(_beyond(table) | table.terminal, np.nan, q.amax(-1).double().numpy())
+    axes = figure.subplots()
+    image = axes.imshow(value.reshape(rows, columns), cmap="YlGnBu_r")
+    middle = np.nanmean([np.nanmin(value), np.nanmax(value)])
+    for state, cell in enumerate(_cells(table, q)):
+        y, x = divmod(state, columns)
+        if cell == "#":
+            axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color="#46505c"))
+            continue
+        colour = "white" if value[state] < middle else "#1d2733"
+        arrows = [name for name in cell if name in _STEP]
+        for dx, dy in (_STEP[name] for name in arrows):
+            style = {"arrowstyle": "->", "color": colour, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+            axes.annotate("", (x + 0.3 * dx, y - 0.12 + 0.22 * dy), (x, y - 0.12), arrowprops=style)
+        if not arrows:
+            axes.text(x, y, "●" if cell == "." else cell, ha="center", va="center", color=GREY)
+        if np.isfinite(value[state]):
+            words = number(float(value[state]))
+            axes.text(x, y + 0.36, words, ha="center", va="center", fontsize=6, color=colour)
+    axes.set(xticks=[], yticks=[])
+    figure.colorbar(image, label="value", shrink=0.8)
+    figure.savefig(path, dpi=150)
+    return True
+
+
+def _beyond(table: TransitionTable) -> np.ndarray:
+    """States [S] that no episode comes to."""
+    return np.zeros(len(table.terminal), bool) if table.reachable is None else ~table.reachable
+
+
+def _cells(table: TransitionTable, q: Tensor) -> list[str]:
+    """Each state's greedy actions as text; . where an episode ends, # where none comes to."""
+    names = _arrows(table)
+    chosen = [
+        "".join(sorted((names[a] for a in np.flatnonzero(row)), key=_ORDER.find)) for row in best(q).numpy()
+    ]
+    return np.select([_beyond(table), table.terminal], ["#", "."], chosen).tolist()
+
+
+def _arrows(table: TransitionTable) -> list[str]:
+    """A name for each action: the direction in which it moves on the average, or its number.
+
+    Only moves to a neighbouring cell count, so that a fall back to the start does not.
+    """
+    numbers = [str(a) for a in range(table.reward.shape[1])]
+    if table.shape is None:
+        return numbers
+    position = np.stack(np.unravel_index(np.arange(len(table.terminal)), table.shape), -1)  # [S, 2]
+    move = position[None] - position[:, None]  # [S, S', 2]
+    near = (np.abs(move).sum(-1) == 1) & ~table.terminal[:, None]
+    drift = np.einsum("sap,spd->ad", table.probability, np.where(near[..., None], move, 0))  # [A, 2]
+    names = []
+    for label, (down, right) in zip(numbers, drift, strict=True):
+        if abs(down) == abs(right):
+            names.append(label)
+        elif abs(down) > abs(right):
+            names.append("↓" if down > 0 else "↑")
+        else:
+            names.append("→" if right > 0 else "←")
+    return names

@@ -1,0 +1,32 @@
+"""How pictures are begun and saved, and their colours.
+
+They need matplotlib, which is imported when one is drawn; without it a line on stderr says
+how to get it, and everything else is written all the same.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#e59c2c", "#3b9a62", "#8a8f98"
+RED = "#b4655b"
+
+
+def new_figure(path: Path, width: float, height: float) -> Any:
+    """An empty figure that needs no screen, or None and a line that says what to install."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        print(f"rlrun: {path.name} needs matplotlib: pip install 'rlrun[plots]'", file=sys.stderr)
+        return None
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save_figure(figure: Any, path: Path, lines: str = "y") -> None:
+    for axes in figure.axes:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.set_axisbelow(True)
+        axes.grid(visible=True, color="#e6e8ec", lw=0.8, axis=lines)
+    figure.savefig(path, dpi=150)

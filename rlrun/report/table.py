@@ -1,0 +1,113 @@
+"""The table at a run's end: who scored what, with what to type next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MANY = 20  # replicas beyond which single rows say less than quantiles
+
+
+def results_table(summary: Mapping[str, Any], folder: Path | None = None) -> str:
+    """The scores of a summary.json as text, with what to type next."""
+    rows = summary["replicas"]
+    scored = [row for row in rows if row.get("eval_return") is not None]
+    lines = [*_replica_lines(rows, scored), _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
+    if summary.get("policy", "last") != "last":
+        lines.append(f"scores are of each replica's policy with the {summary['policy']}, on fresh seeds")
+    if "wall_seconds" in summary:
+        done = (
+            f"{summary['env_steps']:,} env steps"
+            if summary["env_steps"]
+            else f"{summary['updates']:,} updates"
+        )
+        lines.append(f"{done} in {summary['wall_seconds']:,.1f} s")
+    if len({row["seed"] for row in rows}) == 1:
+        lines.append("one seed is an anecdote: replicas=5 trains five at once")
+    if folder is not None:
+        lines += ["", f"run   {folder}", f"next  {_next_command(folder)}"]
+    return "\n".join(lines)
+
+
+def _next_command(folder: Path) -> str:
+    """What one would look at now: the report of a walk-forward run, else the agent at work."""
+    if (folder / "report.md").exists():
+        return f"less {folder / 'report.md'}"
+    return f"rlrun play {folder}"
+
+
+def _replica_lines(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    if len(rows) > MANY:
+        marks = [0, 5, 25, 50, 75, 95, 100]
+        returns = [row["eval_return"] for row in scored]
+        cells = [["replicas", *(f"{mark} %" for mark in marks)], [f"{len(scored)} of {len(rows)}"]]
+        cells[1] += [number(x) for x in np.percentile(returns, marks)] if returns else ["-"] * len(marks)
+        return columns(cells)
+    folds = any(row.get("fold") is not None for row in rows)
+    figures = _figures(scored)
+    cells = [["seed", *(["fold"] if folds else []), *figures]]
+    for row in rows:
+        start = [str(row["seed"]), *([str(row["fold"])] if folds else [])]
+        if row.get("eval_return") is None:
+            failed = ["failed", *[""] * (len(figures) - 2), row.get("failed", "")]
+            cells.append([*start, *failed[: len(figures)]])
+        else:
+            cells.append([*start, *(show(row) for show in figures.values())])
+    return columns(cells)
+
+
+def _figures(scored: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:
+    """The columns of a score, and what stands there: that depends on how it was found."""
+    if not scored or scored[0]["eval_episodes"]:
+        return {
+            "return": lambda row: number(row["eval_return"]),
+            "std": lambda row: "± " + number(row["eval_return_std"]),
+            "episodes": lambda row: str(row["eval_episodes"]),
+        }
+    headings = {"return": "return", "reward": "reward a step", "length": "length", "optimal": "optimal"}
+    headings |= {"regret": "regret a step", "total_regret": "regret in all"}
+    known = [name for name in headings if scored[0].get(name) is not None]
+    return {headings[name]: partial(_online, name) for name in known}
+
+
+def _online(name: str, row: Mapping[str, Any]) -> str:
+    return f"{row[name]:.1%}" if name == "optimal" else number(row[name])
+
+
+def _aggregate_line(total: Mapping[str, Any]) -> str:
+    if total["median"] is None:
+        return "no replica has a score"
+    line = f"median {number(total['median'])}   mean {number(total['mean'])}   IQM {number(total['iqm'])}"
+    if total["interval"]:
+        low, high = total["interval"]
+        line += f"   [{number(low)}, {number(high)}] ({total['interval_kind']})"
+    return line
+
+
+def _bandit_lines(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = ("optimal", "regret", "total_regret")
+    found = {name: [row[name] for row in scored if row.get(name) is not None] for name in names}
+    if not all(found.values()):
+        return []
+    optimal, regret, total = (float(np.mean(values)) for values in found.values())
+    return [f"optimal {optimal:.1%} of actions   regret {number(regret)} a step, {number(total)} in all"]
+
+
+def columns(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of equal length, aligned to the right; a rule under the first."""
+    widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in cells]
+    return [lines[0], "-" * len(lines[0]), *lines[1:]]
+
+
+def number(value: float | None) -> str:
+    """A number for people: one decimal from 100 on, else three significant digits or more."""
+    if value is None or not np.isfinite(value):
+        return "-"
+    if abs(value) >= 100:
+        return f"{value:,.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.4f}"

@@ -1,0 +1,355 @@
+"""One run: what happens around the loop. Logs, evaluates and saves, each when it is due.
+
+What is due by step depends on nothing else, and what is pending is part of a checkpoint:
+a run that was killed and resumed writes the same metrics, to the byte.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from rlrun.core import Algorithm
+from rlrun.lazy import torch
+from rlrun.runs import checkpoint
+from rlrun.runs.log import MetricsFile, Progress, TensorBoard
+from rlrun.state import State, insert, select
+from rlrun.trainer import Clock, train
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlrun.collector import Collector
+    from rlrun.config.run import RunConfig
+    from rlrun.evals.evaluation import Evaluation
+
+POLICY = ("weights", "normalizer")  # the roles that acting depends on
+
+
+class Stopped(Exception):
+    """A signal asked the run to stop; everything is saved."""
+
+    def __init__(self, signum: int) -> None:
+        self.exit_code = 128 + signum
+        super().__init__(f"stopped by {signal.Signals(signum).name}")
+
+
+class Means:
+    """Running means of metrics between records, per replica."""
+
+    def __init__(self, replicas: int) -> None:
+        self._replicas = replicas
+        self._sums: dict[tuple[str, ...], np.ndarray] = {}  # [tags, R], float64
+        self._counts: dict[tuple[str, ...], np.ndarray] = {}  # [R]
+
+    def add(self, metrics: Mapping[str, Tensor]) -> np.ndarray | None:
+        """Add one update's metrics; which replicas [R] had one that is not finite, or None."""
+        tags = tuple(metrics)
+        values = torch.stack(tuple(metrics.values())).cpu().numpy()  # [tags, R]
+        if tags not in self._sums:
+            self._sums[tags] = np.zeros(values.shape)
+            self._counts[tags] = np.zeros(self._replicas, np.int64)
+        finite = np.isfinite(values)
+        if np.count_nonzero(finite) == finite.size:
+            self._sums[tags] += values
+            self._counts[tags] += 1
+            return None
+        healthy = finite.all(0)
+        self._sums[tags] += np.where(healthy, values, 0.0)
+        self._counts[tags] += healthy
+        return ~healthy
+
+    def take(self, due: np.ndarray) -> dict[str, np.ndarray]:
+        """Means [R] by tag, NaN where there is nothing; the sums of `due` [R] begin anew."""
+        totals: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # a tag may be in several sets
+        for tags, sums in self._sums.items():
+            for tag, total in zip(tags, sums, strict=True):
+                before = totals.get(tag, (0.0, 0))
+                totals[tag] = before[0] + total, before[1] + self._counts[tags]
+            sums[:, due] = 0.0
+            self._counts[tags] = np.where(due, 0, self._counts[tags])
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return {tag: total / count for tag, (total, count) in totals.items()}
+
+    def state(self) -> State:
+        out: State = {}
+        for tags, sums in self._sums.items():
+            out["|".join(tags) + "|sum"] = torch.from_numpy(sums.T.copy())
+            out["|".join(tags) + "|count"] = torch.from_numpy(self._counts[tags].copy())
+        return out
+
+    def load_state(self, state: Mapping[str, Tensor]) -> None:
+        for name, value in state.items():
+            *tags, kind = name.split("|")
+            if kind == "sum":
+                self._sums[tuple(tags)] = value.numpy().T.copy()
+            else:
+                self._counts[tuple(tags)] = value.numpy().copy()
+
+
+class Session:
+    """Trains one run folder to its end, from the beginning or from a checkpoint."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: Path,
+        algo: Algorithm,
+        collector: Collector | None,
+        evaluation: Evaluation,
+        saved: checkpoint.Checkpoint | None = None,
+    ) -> None:
+        self.config, self.folder = config, folder
+        self.algo, self.collector, self.evaluation = algo, collector, evaluation
+        replicas = len(evaluation.replicas)
+        self.clock = Clock(replicas, config.total_steps)
+        self.means = Means(replicas)
+        self.logged, self.evaluated = (np.zeros(replicas, np.int64) for _ in range(2))  # intervals done
+        self.log_every = config.log.every or max(config.total_steps // 100, 1)
+        self.kept: State = {}  # rows of replicas whose policy is settled: ended, or best so far
+        self.has_kept = np.zeros(replicas, bool)
+        self.running = self.clock.active.copy()  # as it was before the last update
+        self.best = np.full(replicas, np.nan)
+        self.failures: dict[int, str] = {}
+        self.last: dict[str, np.ndarray] = {}  # the newest value [R] of every tag
+        self.wall_seconds, self._began = 0.0, time.monotonic()
+        self._signal, self._trained = 0, False
+        if saved:
+            self._restore(saved)
+        self._next_due = self._soonest()
+        offset = saved.state["metrics_bytes"] if saved else 0
+        self.metrics = MetricsFile(folder / "metrics.jsonl", offset)
+        self.tensorboard = TensorBoard(folder / "tb", evaluation.replicas) if config.log.tensorboard else None
+        if saved and self.tensorboard:
+            self.tensorboard.purge(self.step + 1)
+        self._saved_at, self._saved_step = time.monotonic(), self.step
+        self._saved_update = self.clock.updates if saved else -1
+
+    @property
+    def step(self) -> int:
+        """The step of the replica that is furthest."""
+        return int(self.clock.step.max())
+
+    @property
+    def seconds(self) -> float:
+        """Wall time spent on this run so far, by every process that worked on it."""
+        return self.wall_seconds + time.monotonic() - self._began
+
+    def train(self) -> None:
+        """Run the loop to its end; raises Stopped after saving, if a signal came."""
+        unit = "steps" if self.algo.rollout_steps else "updates"
+        self.progress = Progress(self.folder.parent.name, self.config.total_steps, unit)
+        try:
+            train(self.algo, self.collector, self.clock, self.on_step)
+            self.save()
+            self._trained = True
+            if self._signal:  # it came during the last save
+                raise Stopped(self._signal)
+            self.use_kept()
+        finally:
+            self.progress.close(self.step)
+
+    @contextmanager
+    def stoppable(self) -> Iterator[None]:
+        """Within it, SIGINT and SIGTERM raise Stopped once everything is saved; a second one ends at once."""
+        handled = (signal.SIGINT, signal.SIGTERM) if _main() else ()
+        before = {number: signal.signal(number, self._on_signal) for number in handled}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def on_step(self, clock: Clock, metrics: dict[str, Tensor]) -> None:
+        """After every update: record, judge and save what is due."""
+        if metrics:
+            bad = self.means.add(metrics)
+            if bad is not None:
+                for replica in np.flatnonzero(bad & self.running):
+                    self._fail(int(replica), metrics)
+        converged = self.algo.converged()
+        if converged is not None:
+            clock.active = clock.active & ~converged
+        step = self.step
+        if step >= self._next_due or np.count_nonzero(self.running != clock.active):
+            ended = self.running & ~clock.active
+            self._record(self._due(self.logged, self.log_every, ended))
+            self._judge(self._due(self.evaluated, self.evaluation.every, ended))
+            if ended.any() and self.evaluation.best is None and clock.active.any():
+                self._keep(ended)  # later updates, made for the others, must not change these
+            self.running = clock.active.copy()
+            self._next_due = self._soonest()
+        self.progress.update(step)
+        self._save_if_due(step)
+
+    def _due(self, done: np.ndarray, every: int, ended: np.ndarray) -> np.ndarray:
+        """Running replicas that crossed a multiple of `every` env steps, or ended; moves `done`."""
+        now = self.clock.step // every
+        due = self.running & ((now > done) | ended)
+        done[due] = now[due]
+        return due
+
+    def _soonest(self) -> int:
+        """The least step at which a running replica has something due."""
+        if not self.running.any():
+            return self.config.total_steps
+        intervals = ((self.logged, self.log_every), (self.evaluated, self.evaluation.every))
+        return min(int((done[self.running].min() + 1) * every) for done, every in intervals)
+
+    def _fail(self, replica: int, metrics: Mapping[str, Tensor]) -> None:
+        tags = [tag for tag, value in metrics.items() if not bool(torch.isfinite(value[replica]))]
+        label = self.evaluation.replicas[replica].label
+        value = float(metrics[tags[0]][replica])
+        reason = f"{tags[0]} is {value} at step {int(self.clock.step[replica])}"
+        self.failures[replica] = reason
+        self.clock.active[replica] = False
+        print(
+            f"rlrun: replica {replica} ({label}) failed: {reason}; the others go on",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def _record(self, due: np.ndarray) -> None:
+        if not due.any():
+            return
+        values = self.means.take(due)
+        if self.collector is not None:
+            values |= {f"train/{name}": value for name, value in self.collector.take_stats(due).items()}
+        self._write(due, values)
+
+    def _judge(self, due: np.ndarray) -> None:
+        healthy = due.copy()
+        healthy[list(self.failures)] = False
+        if not healthy.any():
+            return
+        values = self.evaluation.periodic(self.algo, self.clock.step)
+        self._write(healthy, values)
+        if self.evaluation.best and values:
+            tag, mode = self.evaluation.best
+            score = values[tag] if mode == "max" else -values[tag]
+            better = healthy & ~(score <= self.best)  # also where there is no best yet
+            self.best[better] = score[better]
+            if better.any():
+                self._keep(better)
+
+    def _write(self, due: np.ndarray, values: dict[str, np.ndarray]) -> None:
+        for replica in np.flatnonzero(due):
+            record = {tag: float(value[replica]) for tag, value in values.items()}
+            self.metrics.write(int(self.clock.step[replica]), int(replica), record)
+        if self.tensorboard and values:
+            timing = {"time/seconds": np.full(due.shape, self.seconds)}
+            self.tensorboard.write(self.clock.step, due, values | timing)
+        for tag, value in values.items():
+            previous = self.last.get(tag, np.full(due.shape, np.nan))
+            self.last[tag] = np.where(due & np.isfinite(value), value, previous)
+        self.progress.show(self.last)
+
+    def _keep(self, rows: np.ndarray) -> None:
+        """Set these replicas' present policies aside: they are what will be judged and loaded."""
+        state = self.algo.state(POLICY)
+        if not self.kept:
+            self.kept = {name: leaf.detach().clone() for name, leaf in state.items()}
+        for replica in np.flatnonzero(rows):
+            insert(self.kept, int(replica), select(state, int(replica)))
+        self.has_kept |= rows
+
+    def use_kept(self) -> None:
+        """Put the kept policies in place of the present ones."""
+        apply_kept(self.algo, self.kept, self.has_kept)
+
+    def _save_if_due(self, step: int) -> None:
+        every = self.config.checkpoint.every_steps
+        timed_out = time.monotonic() - self._saved_at >= self.config.checkpoint.every_seconds
+        if self._signal or timed_out or (every and step // every > self._saved_step // every):
+            self.save()
+            self._saved_at, self._saved_step = time.monotonic(), step
+        if self._signal:
+            raise Stopped(self._signal)
+
+    def save(self) -> None:
+        """Write a checkpoint of everything that the rest of the run depends on."""
+        if self._saved_update == self.clock.updates:
+            return
+        offset = self.metrics.sync()
+        tensors = {f"algo/{k}": v for k, v in self.algo.state().items()}
+        replay = {k: v for k, v in self.algo.state(("replay",)).items()}
+        for name in replay:
+            del tensors[f"algo/{name}"]
+        tensors |= {f"means/{k}": v for k, v in self.means.state().items()}
+        tensors |= {f"kept/{k}": v for k, v in self.kept.items()}
+        if self.collector is not None:
+            tensors |= {f"collector/{k}": v for k, v in self.collector.state().items()}
+        tensors |= {f"last/{k}": torch.from_numpy(v) for k, v in self.last.items()}
+        for name in ("logged", "evaluated", "has_kept", "best", "running"):
+            tensors[f"session/{name}"] = torch.from_numpy(getattr(self, name))
+        tensors["session/step"] = torch.from_numpy(self.clock.step)
+        tensors["session/active"] = torch.from_numpy(self.clock.active)
+        state = {
+            "schema": 1,
+            "updates": self.clock.updates,
+            "metrics_bytes": offset,
+            "wall_seconds": self.seconds,
+            "failures": {str(k): v for k, v in self.failures.items()},
+        }
+        checkpoint.save(
+            self.folder / "ckpt", self.clock.updates, {"tensors": tensors, "replay": replay}, state
+        )
+        self._saved_update = self.clock.updates
+
+    def _restore(self, saved: checkpoint.Checkpoint) -> None:
+        parts = split(saved.files["tensors"])
+        self.algo.load_state(parts.get("algo", {}) | saved.files["replay"])
+        self.means.load_state(parts.get("means", {}))
+        self.kept = {name: value.to(self.config.device) for name, value in parts.get("kept", {}).items()}
+        self.last = {name: value.numpy() for name, value in parts.get("last", {}).items()}
+        session = parts["session"]
+        for name in ("logged", "evaluated", "has_kept", "best", "running"):
+            setattr(self, name, session[name].numpy())
+        self.clock.step, self.clock.active = session["step"].numpy(), session["active"].numpy()
+        self.clock.updates = saved.state["updates"]
+        self.wall_seconds = saved.state["wall_seconds"]
+        self.failures = {int(k): v for k, v in saved.state["failures"].items()}
+        if self.collector is not None:
+            self.collector.load_state(parts.get("collector", {}))
+
+    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
+        if self._signal:
+            os._exit(128 + signum)  # asked twice: at once
+        self._signal = signum
+        if self._trained:  # judging changes nothing that would have to be saved
+            raise Stopped(signum)
+
+
+def _main() -> bool:
+    """Signals can be handled in the main thread only."""
+    import threading
+
+    return threading.current_thread() is threading.main_thread()
+
+
+def split(tensors: Mapping[str, Tensor]) -> dict[str, State]:
+    """A checkpoint's tensors by the part before the first slash."""
+    parts: dict[str, State] = {}
+    for name, value in tensors.items():
+        part, _, rest = name.partition("/")
+        parts.setdefault(part, {})[rest] = value
+    return parts
+
+
+def apply_kept(algo: Algorithm, kept: State, rows: np.ndarray) -> None:
+    """Overwrite the policies of `rows` [R] by the kept ones."""
+    if not rows.any():
+        return
+    state = {name: leaf.detach().clone() for name, leaf in algo.state(POLICY).items()}
+    for replica in np.flatnonzero(rows):
+        insert(state, int(replica), select(kept, int(replica)))
+    algo.load_state(state, POLICY)

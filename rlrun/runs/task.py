@@ -1,0 +1,155 @@
+"""A checked config with everything that a run is made of, before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rlrun import envs, registry
+from rlrun.collector import Collector
+from rlrun.config import ConfigError, catalog
+from rlrun.config.run import RunConfig
+from rlrun.core import Algorithm, Dataset, Spec
+from rlrun.data.steps import check, sha256
+from rlrun.evals.evaluation import Evaluation
+from rlrun.lazy import torch
+from rlrun.spaces import Space
+
+if TYPE_CHECKING:
+    from gymnasium.vector import VectorEnv
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checked config with its environments: all that can be refused has been."""
+
+    config: RunConfig
+    evaluation: Evaluation
+    env: VectorEnv
+    obs: Space
+    action: Space
+    dataset: Dataset | None
+
+    @classmethod
+    def of(cls, config: RunConfig, *, learns: bool = True) -> Task:
+        """Build what a run needs besides torch; nothing is written.
+
+        A trained policy that only acts (`learns` is false) needs no data set.
+
+        Raises:
+            ConfigError: the parts of the config do not fit each other.
+        """
+        algo = registry.entry_of(config.algo).build
+        needs = algo.needs_of(config.algo)
+        label = config.choices.get("algo", registry.entry_of(config.algo).kind)
+        if config.recurrent and not algo.takes_memory:
+            raise ConfigError(
+                f"algo={label} has no use for memory, which model={config.choices.get('model')} has",
+                "use model=mlp, or an algorithm that `rlrun list algo` shows with memory",
+            )
+        evaluation = registry.entry_of(config.eval).build(config.eval, config)
+        env = envs.make(config.env, len(evaluation.replicas) * config.num_envs)
+        obs, action = envs.spaces(env)
+        for what, space, kinds in (
+            ("observations", obs, algo.obs_kinds),
+            ("actions", action, algo.action_kinds),
+        ):
+            if space.kind not in kinds:
+                env_label = config.choices.get("env")
+                raise ConfigError(
+                    f"algo={label} cannot work with {space.kind} {what}, which env={env_label} has\n"
+                    f"it takes {' or '.join(kinds)} {what}; {_fitting(what, obs, action)}"
+                )
+        dataset = None
+        if learns and "dataset" in (*needs, *algo.takes):
+            dataset = registry.entry_of(config.data).build(config.data)
+        if learns and "dataset" in needs and dataset is None:
+            raise ConfigError(
+                f"algo={label} learns from logged steps, and data={config.choices.get('data')} has none\n"
+                "choose a data set: data=NAME (rlrun list data), or data=file data.path=FOLDER"
+            )
+        if dataset is not None:
+            names = config.choices.get("data", "?"), config.choices.get("env", "?")
+            check(dataset, obs, action, *names)
+        if "table" in needs and getattr(env, "table", None) is None:
+            raise ConfigError(
+                f"algo={label} needs a known transition table, which env={config.choices.get('env')} lacks\n"
+                "choose env=frozen_lake, env=cliff_walking or env=taxi"
+            )
+        if "dynamics" in needs and getattr(env, "dynamics", None) is None:
+            raise ConfigError(
+                f"algo={label} plans by known dynamics, which env={config.choices.get('env')} lacks\n"
+                "choose env=pendulum or env=cartpole, or let it learn them: algo.dynamics=learned"
+            )
+        return cls(config, evaluation, env, obs, action, dataset)
+
+    @property
+    def data_sha256(self) -> str | None:
+        """What identifies the steps that are learned from, and the series that an env plays; None without."""
+        series = getattr(getattr(self.env, "data_spec", None), "sha256", None)
+        steps = None if self.dataset is None else sha256(self.dataset)
+        return "+".join(filter(None, (series, steps))) or None
+
+    def spec(self) -> Spec:
+        return Spec(
+            self.obs,
+            self.action,
+            self.config.num_envs,
+            self.evaluation.seeds,
+            self.config.total_steps,
+            self.config.device,
+            self.config.dtype,
+            getattr(self.env, "table", None),
+            envs.dynamics(self.config.env, self.env),
+            self.dataset,
+        )
+
+    def collector(self) -> Collector:
+        return Collector(
+            self.env,
+            self.obs,
+            self.action,
+            self.evaluation.seeds,
+            self.config.num_envs,
+            reward=envs.reward_function(self.config.env, self.env),
+            options=self.evaluation.training_options(self.config.num_envs),
+            device=self.config.device,
+            dtype=self.config.dtype,
+        )
+
+
+def _fitting(what: str, obs: Space, action: Space) -> str:
+    """The algorithms for such spaces, by the names of their plainest recipes."""
+    registry.import_builtins()
+    names = [
+        e.kind
+        for e in registry.entries("algo")
+        if obs.kind in e.build.obs_kinds and action.kind in e.build.action_kinds
+    ]
+    known = catalog.recipes("algo")
+    plain = ", ".join(name for name in names if name in known)
+    kind = obs.kind if what == "observations" else action.kind
+    return f"for {kind} {what} here there are {plain or 'none'}"
+
+
+def build(config: RunConfig, spec: Spec) -> Algorithm:
+    """The algorithm of a config, with fresh weights."""
+    torch.set_num_threads(config.threads)
+    _keep_freed_memory()
+    if config.device != "cpu" and not torch.cuda.is_available():
+        raise ConfigError(f"device is {config.device}: this machine has no CUDA device\nuse device=cpu")
+    return registry.entry_of(config.algo).build(spec, config.algo, config.model)
+
+
+def _keep_freed_memory() -> None:
+    """Let glibc reuse the large blocks that every update frees, not hand them back to the system.
+
+    Without this, many replicas spend their time on page faults: thousands in one update.
+    """
+    import ctypes
+
+    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(mmap_threshold, 1 << 25)  # the most that it takes
+        mallopt(trim_threshold, 1 << 30)

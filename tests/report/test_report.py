@@ -1,0 +1,185 @@
+"""What a run shows at its end: honest tables, pictures that hold what they should, plain conclusions."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+
+from rlrun.evals import folds, stats
+from rlrun.evals.evaluation import Replica
+from rlrun.evals.walk_forward import WalkForwardConfig
+from rlrun.report import curve
+from rlrun.report.curve import curve_png, ema
+from rlrun.report.table import results_table
+from rlrun.report.walk_forward import walk_forward_report
+
+YAML = Path(__file__).parents[2] / "conf" / "eval" / "walk_forward.yaml"
+
+
+def summary(returns: list[float | None], fold_of: list[int] | None = None) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = []
+    for i, value in enumerate(returns):
+        row: dict[str, Any] = {"replica": i, "seed": i + 1, "fold": fold_of[i] if fold_of else None}
+        if value is None:
+            row |= {"failed": "loss/q is nan at step 7", "eval_return": None, "eval_return_std": None}
+        else:
+            row |= {"eval_return": value, "eval_return_std": 1.5, "eval_episodes": 100}
+        rows.append(row)
+    scores = [value for value in returns if value is not None]
+    used = [row["fold"] for row in rows if row["eval_return"] is not None]
+    total = stats.aggregate(scores, used)
+    return {"env_steps": 5000, "updates": 7, "wall_seconds": 2.0, "replicas": rows, "aggregate": total}
+
+
+def test_one_seed_is_called_an_anecdote_and_five_are_not() -> None:
+    one = results_table(summary([471.25]), Path("outputs/x"))
+    assert "one seed is an anecdote" in one and "replicas=5" in one and "471.2" in one
+    assert one.endswith("next  rlrun play outputs/x") and "5,000 env steps in 2.0 s" in one
+    five = results_table(summary([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert "anecdote" not in five and "rlrun play" not in five
+    assert "median 3.00   mean 3.00   IQM 3.00   [1.04, 4.96] (95% t over 5 seeds, of the mean)" in five
+
+
+def test_rows_of_folds_failures_and_many_replicas() -> None:
+    text = results_table(summary([1.0, None, 3.0], [0, 1, 2]))
+    assert re.search(r"seed  fold", text) and "failed" in text and "loss/q is nan at step 7" in text
+    assert "no replica has a score" in results_table(summary([None]))
+    many = results_table(summary([float(i) for i in range(101)]))
+    assert len(many.splitlines()) < 8 and re.search(r"101 of 101\s+0\.00\s+5\.00\s+25\.00\s+50\.00", many)
+    learned = summary([1.0])
+    learned["env_steps"] = 0
+    assert "7 updates in 2.0 s" in results_table(learned)
+
+
+def test_moving_average_is_unbiased_and_has_its_weight() -> None:
+    np.testing.assert_allclose(ema(np.full(5, 3.0)), 3.0)
+    np.testing.assert_allclose(ema(np.array([0.0, 1.0])), [0.0, 0.1 / 0.19])
+
+
+def test_curve_is_drawn_for_one_and_for_several_replicas(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("matplotlib")
+    drawn: list[Any] = []
+    save = curve.save_figure
+
+    def keep(figure: Any, path: Path) -> None:
+        drawn.append(figure)
+        save(figure, path)
+
+    monkeypatch.setattr(curve, "save_figure", keep)
+    for replicas in (1, 3):
+        metrics = tmp_path / "metrics.jsonl"
+        lines = [
+            {"step": step, "replica": r, "train/return": step * (r + 1.0)}
+            for step in range(0, 100, 10)
+            for r in range(replicas)
+        ]
+        lines += [{"step": 50, "replica": r, "eval/return": 9.0, "loss/q": 1.0} for r in range(replicas)]
+        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert curve_png(metrics, tmp_path / f"{replicas}.png")
+        assert (tmp_path / f"{replicas}.png").read_bytes()[:4] == b"\x89PNG"
+        axes = drawn[-1].axes[0]
+        raw, smooth, dots = (line.get_xydata() for line in axes.lines)
+        middle = 1.0 if replicas == 1 else 2.0
+        np.testing.assert_allclose(raw[:, 1], middle * raw[:, 0], atol=1e-9)
+        assert (smooth[1:, 1] < raw[1:, 1]).all()  # an average of the past lags behind a rise
+        np.testing.assert_allclose(dots, [[50.0, 9.0]])
+        assert len(axes.collections) == (0 if replicas == 1 else 2)
+
+
+def test_no_picture_without_data_or_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    metrics = tmp_path / "metrics.jsonl"
+    metrics.write_text('{"step": 1, "replica": 0, "train/return": 1.0}\n')
+    assert not curve_png(metrics, tmp_path / "curve.png")
+    metrics.write_text('{"step": 1, "replica": 0, "train/return": 1.0}\n' * 2)
+    for name in [name for name in sys.modules if name.startswith("matplotlib")] + ["matplotlib"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert not curve_png(metrics, tmp_path / "curve.png")
+    assert "curve.png needs matplotlib: pip install 'rlrun[plots]'" in capsys.readouterr().err
+    assert not (tmp_path / "curve.png").exists()
+
+
+def finished(edge: float, n_folds: int = 4, seeds: int = 2, ruin: bool = False) -> tuple[Any, ...]:
+    """A walk-forward evaluation whose agent earns `edge` a fold more than the baseline's 1, 2, 3..."""
+    days = np.arange("2020-01-01", "2020-07-19", dtype="datetime64[D]").astype("datetime64[ns]")
+    values = OmegaConf.to_container(OmegaConf.load(YAML))
+    assert isinstance(values, dict)
+    del values["defaults"]
+    values |= {"n_folds": n_folds, "test_size": 20, "min_train_size": 30}
+    config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(WalkForwardConfig), values))
+    made = folds.plan(config, 195, 5, 0, 1, days[5:])
+    replicas = [Replica(k * seeds + s, s + 1, k) for k in range(n_folds) for s in range(seeds)]
+    evaluation = SimpleNamespace(
+        config=config, run=SimpleNamespace(choices={"algo": "dqn", "env": "trading"}), plan=made,
+        replicas=replicas, data=SimpleNamespace(index=days),
+    )  # fmt: skip
+    length = 25  # 3 steps of warm-up, then the test, then what follows an end
+    empty = {name: np.full((len(replicas), 1, length), np.nan) for name in ("t", "pnl", "cost", "scored")}
+    policies: dict[str, dict[str, np.ndarray]] = {}
+    for name in ("agent", "noop", "buy_and_hold"):
+        arrays = {key: value.copy() for key, value in empty.items()}
+        for r in replicas:
+            fold = made.folds[r.fold or 0]
+            steps = 20 if made.score_last(fold) else 19
+            if ruin and name == "agent" and r.index == 1:
+                steps = 11
+            rows = slice(3, 3 + steps)
+            arrays["t"][r.index, 0, : 3 + steps] = np.arange(fold.test[0] + 5 - 2, fold.test[0] + 6 + steps)
+            arrays["scored"][r.index, 0, : 3 + steps] = np.arange(3 + steps) >= 3
+            arrays["pnl"][r.index, 0, :3], arrays["cost"][r.index, 0, :3] = 99.0, 99.0  # unscored
+            base = 0.0 if name == "noop" else 1.0 + (r.fold or 0)
+            own = edge + 0.1 * (r.seed - 1.5) + 0.01 * (r.fold or 0) if name == "agent" else 0.0
+            arrays["pnl"][r.index, 0, rows] = (base + own) / steps
+            arrays["cost"][r.index, 0, rows] = 0.5 / steps
+        policies[name] = arrays
+    results = [{"eval_return": 1.0, "val_score": 0.5} for _ in replicas]
+    return evaluation, results, policies.pop("agent"), policies
+
+
+@pytest.mark.parametrize(
+    ("edge", "verdict"),
+    [(0.5, "is better than buy_and_hold"), (-0.5, "is worse than"), (0.0, "cannot be told from")],
+)
+def test_walk_forward_report_says_what_the_folds_allow(tmp_path: Path, edge: float, verdict: str) -> None:
+    data = walk_forward_report(tmp_path, *finished(edge))
+    assert verdict in data["conclusion"] and ("four times in five" in data["conclusion"]) == (edge == 0)
+    text = (tmp_path / "report.md").read_text()
+    assert text.startswith(f"# dqn on trading\n\n**{data['conclusion']}**")
+    assert json.loads((tmp_path / "report.json").read_text()) == data
+    assert data["paired"]["mean"] == pytest.approx(edge + 0.015)
+    assert data["cost"] == pytest.approx(4 * 0.5)  # warm-up is not counted
+    for k, fold in enumerate(data["folds"]):
+        assert fold["baselines"] == pytest.approx({"noop": 0.0, "buy_and_hold": 1.0 + k})
+        assert fold["agent"] == pytest.approx(1.0 + k + edge + 0.01 * k)
+        assert fold["agent_std"] == pytest.approx(0.05) and fold["steps"] == (20 if k < 3 else 19)
+    assert f"| 3 | 2020-06-29 to 2020-07-18 | 19 | {4 + edge + 0.03:.2f} ± 0.0500 | 0.00 | 4.00 |" in text
+    assert "data row = row + 5" in text and "Unused rows: none" in text
+    for name in ("folds.png", "equity.png"):
+        assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG" and f"({name})" in text
+
+
+def test_reports_of_few_folds_one_seed_and_ruin(tmp_path: Path) -> None:
+    data = walk_forward_report(tmp_path, *finished(0.5, n_folds=2))
+    assert "fewer than 3 folds" in data["conclusion"] and data["paired"]["new_period"] is None
+    data = walk_forward_report(tmp_path, *finished(0.5, seeds=1))
+    assert "rests on one seed" in data["conclusion"]
+    data = walk_forward_report(tmp_path, *finished(0.5, ruin=True))
+    assert data["folds"][0]["steps"] == 20  # the others went on to the end
+
+
+@pytest.fixture(autouse=True)
+def _no_leftover_figures() -> Iterator[None]:
+    yield
+    assert "matplotlib.pyplot" not in sys.modules  # no global state, no window
