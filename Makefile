@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: run test check learn bench clean
+.PHONY: run test check learn bench map clean
 
 run: $(VENV)/.run
 	$(BIN)/rlrun algo=lstm_dqn env=cartpole
@@ -21,6 +21,9 @@ check: $(VENV)/.dev
 
 learn: $(VENV)/.dev
 	$(BIN)/python benchmarks/learning.py $(ROWS)
+
+map: $(VENV)/.run
+	$(BIN)/python benchmarks/architecture.py docs/architecture.md
 
 bench: $(VENV)/.run
 	$(BIN)/python benchmarks/compare.py

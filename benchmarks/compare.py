@@ -71,12 +71,15 @@ def measure_rlrun(work: str, replicas: int, plain: bool) -> dict[str, float]:
     """
     import tempfile
 
+    from rlrun.api import keep_freed_memory
     from rlrun.config.compose import compose
     from rlrun.nn import record
+    from rlrun.runs.folder import RunFolder
     from rlrun.runs.session import Session
     from rlrun.runs.task import Task, build
     from rlrun.trainer import Clock
 
+    keep_freed_memory()  # as every run does
     if plain:
         record._FORMS = 0
     steps, warm = STEPS[work], WARM[work]
@@ -92,7 +95,7 @@ def measure_rlrun(work: str, replicas: int, plain: bool) -> dict[str, float]:
         )
         task = Task.of(config)
         algo = build(config, task.spec())
-        session = Session(config, Path(folder), algo, task.collector(), task.evaluation)
+        session = Session(config, RunFolder(folder), algo, task.collector(), task.evaluation)
         marks: list[tuple[int, float]] = []
         ordinary = session.on_step
 
@@ -106,9 +109,7 @@ def measure_rlrun(work: str, replicas: int, plain: bool) -> dict[str, float]:
 
         session.on_step = on_step  # type: ignore[method-assign]
         session.train()
-        session.metrics.close()
-        if session.tensorboard:
-            session.tensorboard.close()
+        session.close()
     (first, begin), (last, end) = marks
     return {"steps_per_second": (last - first) * replicas / (end - begin)}
 

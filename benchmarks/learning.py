@@ -374,10 +374,10 @@ def train(command: str, folder: Path) -> None:
     from rlrun.runs.run import execute, resume
 
     if (folder / "run.json").exists():
-        result = resume(folder, quiet=True)
+        result = resume(folder)
     else:
         config = compose([*command.split(), "log.tensorboard=false", "log.plot=false"])
-        result = execute(config, folder=folder, quiet=True)
+        result = execute(config, folder=folder)
     raise SystemExit(result.exit_code)
 
 

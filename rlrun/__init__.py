@@ -30,12 +30,9 @@ def run(
     Raises:
         rlrun.config.ConfigError: the overrides are refused; nothing was written.
     """
-    from rlrun.config.compose import compose
+    from rlrun import api
 
-    config = compose(overrides, config_dir)
-    from rlrun.runs.run import execute
-
-    return execute(config, overrides=list(overrides), quiet=quiet)
+    return api.run(overrides, config_dir, quiet=quiet)
 
 
 def load(run_folder: str | Path, replica: int = 0) -> Policy:

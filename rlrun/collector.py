@@ -9,6 +9,7 @@ transition with `valid = False`. Episode e of env n of a seed is a pure function
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -93,6 +94,8 @@ class Collector:
         options: Mapping[str, Any] | None = None,
         device: str = "cpu",
         dtype: str = "float32",
+        metrics: tuple[str, ...] = (),
+        sums: tuple[str, ...] = (),
     ) -> None:
         self.env, self.num_envs, self.replicas = env, num_envs, len(seeds)
         self.obs_space, self.action_space = obs, action
@@ -100,8 +103,8 @@ class Collector:
         self.reward_function, self.options = reward, dict(options or {})
         self.device, self.dtype = device, dtype
         self.rng = Stream(seeds, "explore", device)
-        self.info_names: tuple[str, ...] = tuple(getattr(env, "metrics", ()))
-        self.sum_names: tuple[str, ...] = tuple(getattr(env, "sums", ()))
+        self.info_names = metrics  # info arrays of every step that are averaged
+        self.sum_names = sums  # those of them that are added up over the run
         shape = (self.replicas, num_envs)
         self._keys = child(keys(seeds, "env")[:, None], np.arange(num_envs)[None])  # [R, N]
         self.episode = np.zeros(shape, np.int64)  # index of the episode under way
@@ -116,8 +119,19 @@ class Collector:
         self.sums: dict[str, np.ndarray] = {}  # of `sum_names` over the run until then, [R]
         self._buffer: Buffer | None = None
 
+    @cached_property
+    def _nothing(self) -> Rollout:
+        self.taken = np.ones(self.replicas, np.int64)
+        size = (self.replicas, 0, self.num_envs)
+        return self._rollout(Buffer(*size, self.obs_space, self.action_space, self.dtype), 0, ())
+
     def collect(self, algo: Algorithm, steps: int, step: np.ndarray, mode: Mode = "explore") -> Rollout:
-        """`steps` steps of every env, or one whole episode of each if the algorithm says so."""
+        """`steps` steps of every env, or one whole episode of each if the algorithm says so.
+
+        Of 0 steps the rollout is empty and no env is touched; the update itself counts as a step.
+        """
+        if not steps:
+            return self._nothing
         whole = algo.whole_episodes
         if self.obs is None:
             self._reset(np.ones((self.replicas, self.num_envs), bool))
@@ -170,9 +184,8 @@ class Collector:
         action = act.action.numpy() if self.device == "cpu" else act.action.cpu().numpy()
         buffer.action[:, t] = action
         lead = (self.replicas, self.num_envs)
-        flat_obs, flat_reward, flat_terminated, flat_truncated, info = self.env.step(
-            action.reshape(-1, *action.shape[2:])
-        )
+        flat = action.reshape(-1, *action.shape[2:])
+        flat_obs, flat_reward, flat_terminated, flat_truncated, info = self.env.step(flat)
         shape = lead + self.obs_space.shape
         obs_after = flat_obs.reshape(shape)
         terminated, truncated = flat_terminated.reshape(lead), flat_truncated.reshape(lead)

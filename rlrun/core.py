@@ -173,8 +173,8 @@ class Algorithm(Stateful, ABC):
         """
 
     @abstractmethod
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        """Learn from a rollout (None where rollout_steps is 0); detached metrics, each [R].
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
+        """Learn from a rollout (empty, T = 0, where rollout_steps is 0); detached metrics, each [R].
 
         A metric that is not finite tells the trainer that this replica has failed.
         """

@@ -6,9 +6,7 @@ and the decorated class or function to the runner. A plug-in registers in the sa
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -59,19 +57,42 @@ def entries(group: Group | None = None) -> list[Entry]:
     return [e for _, e in sorted(_entries.items()) if group in (None, e.group)]
 
 
-def import_builtins(extra: Iterable[str] = ()) -> None:
-    """Import every module that registers something: ours, installed plug-ins, and `extra`."""
-    for package in ("rlrun.algos", "rlrun.data", "rlrun.envs", "rlrun.evals", "rlrun.models"):
-        _import_all(package)
-    from importlib.metadata import entry_points
+# Which module registers which of our own kinds, so that one is found without importing the others.
+BUILTIN: dict[Group, dict[str, str]] = {
+    "algo": {
+        "rlrun.algos.bandits": "epsilon_greedy gradient_bandit softmax thompson thompson_gaussian ucb",
+        "rlrun.algos.bc": "bc",
+        "rlrun.algos.cql": "cql",
+        "rlrun.algos.dqn": "dqn",
+        "rlrun.algos.dyna_q": "dyna_q",
+        "rlrun.algos.dynamic_programming": "policy_iteration value_iteration",
+        "rlrun.algos.gail": "gail",
+        "rlrun.algos.mpc": "mpc",
+        "rlrun.algos.ppo": "ppo",
+        "rlrun.algos.reinforce": "reinforce",
+        "rlrun.algos.sac": "sac",
+        "rlrun.algos.td": "td",
+        "rlrun.algos.td3": "td3",
+    },
+    "data": {"rlrun.data.sources": "file minari none"},
+    "env": {
+        "rlrun.envs.bandit": "bandit",
+        "rlrun.envs.bsuite": "catch recall",
+        "rlrun.envs.classic_control": "acrobot cartpole pendulum",
+        "rlrun.envs.gym": "gym",
+        "rlrun.envs.point": "point",
+        "rlrun.envs.series": "series",
+        "rlrun.envs.tables": "cliff_walking frozen_lake maze taxi windy_gridworld",
+    },
+    "eval": {
+        "rlrun.evals.episodes": "episodes",
+        "rlrun.evals.online": "online",
+        "rlrun.evals.walk_forward": "walk_forward",
+    },
+    "model": {"rlrun.models": "cnn cnn_lstm gru lstm mlp nn_lstm"},
+}
 
-    for point in entry_points(group="rlrun.plugins"):
-        point.load()
-    for name in extra:
-        importlib.import_module(name)
 
-
-def _import_all(package: str) -> None:
-    module = importlib.import_module(package)
-    for info in pkgutil.iter_modules(getattr(module, "__path__", ())):
-        importlib.import_module(f"{package}.{info.name}")
+def builtin(group: Group) -> dict[str, str]:
+    """The module of each of our own kinds in a group."""
+    return {kind: module for module, kinds in BUILTIN.get(group, {}).items() for kind in kinds.split()}

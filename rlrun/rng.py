@@ -60,7 +60,7 @@ class Stream:
 
     def __init__(self, seeds: Sequence[int], purpose: str, device: str = "cpu") -> None:
         self._keys = keys(seeds, purpose)[:, None]
-        self._device = device
+        self.device = device
         self.drawn: list[Tensor] | None = None  # what `uniform` has returned, while somebody listens
         self._start = np.zeros((len(seeds), 1), np.int64)  # counter at the block's first number
         self._used = 0
@@ -94,7 +94,7 @@ class Stream:
 
     def uniform(self, *shape: int) -> Tensor:
         """[R, *shape] in the open interval (0, 1), float64."""
-        out = torch.from_numpy(self.numbers(*shape)).to(self._device)
+        out = torch.from_numpy(self.numbers(*shape)).to(self.device)
         if self.drawn is not None:
             self.drawn.append(out)
         return out

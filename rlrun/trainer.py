@@ -27,7 +27,7 @@ class Clock:
         self.active = np.ones(replicas, bool)
         self.updates = 0
 
-    def advance(self, taken: np.ndarray | int) -> None:
+    def advance(self, taken: np.ndarray) -> None:
         """Count one update, and the steps [R] taken before it."""
         self.step = self.step + taken * self.active
         self.active = self.active & (self.step < self.total_steps)
@@ -36,18 +36,13 @@ class Clock:
 
 def train(
     algo: Algorithm,
-    collector: Collector | None,
+    collector: Collector,
     clock: Clock,
     on_step: Callable[[Clock, dict[str, Tensor]], None],
 ) -> None:
     """Collect, update, advance, report; until every replica has ended."""
     while np.count_nonzero(clock.active):
-        rollout = None
-        taken: np.ndarray | int = 1
-        if algo.rollout_steps:
-            assert collector is not None
-            rollout = collector.collect(algo, algo.rollout_steps, clock.step)
-            taken = collector.taken
+        rollout = collector.collect(algo, algo.rollout_steps, clock.step)
         metrics = algo.update(rollout, step=clock.step)
-        clock.advance(taken)
+        clock.advance(collector.taken)
         on_step(clock, metrics)

@@ -21,6 +21,7 @@ from rlrun.config.compose import compose
 from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm, Rollout
 from rlrun.runs import checkpoint
+from rlrun.runs.folder import RunFolder
 from rlrun.runs.session import Session
 from rlrun.runs.task import Task, build
 from rlrun.state import State
@@ -140,15 +141,14 @@ class Trial:
 
     task: Task
     algo: Algorithm
-    collector: Collector | None
+    collector: Collector
     clock: Clock
 
     @classmethod
     def of(cls, config: RunConfig) -> Trial:
         task = Task.of(config)
         algo = build(config, task.spec())
-        collector = task.collector() if algo.rollout_steps else None
-        return cls(task, algo, collector, Clock(len(task.evaluation.replicas), config.total_steps))
+        return cls(task, algo, task.collector(), Clock(len(task.evaluation.replicas), config.total_steps))
 
     def train(self, updates: int, on_step: Callable[[Clock, dict[str, Any]], None] | None = None) -> None:
         """Run the loop for a number of updates, or until every replica has ended."""
@@ -171,14 +171,12 @@ class Trial:
     def state(self) -> State:
         """Copies of the algorithm's and the collector's state."""
         parts = {f"algo/{k}": v for k, v in self.algo.state().items()}
-        if self.collector is not None:
-            parts |= {f"collector/{k}": v for k, v in self.collector.state().items()}
+        parts |= {f"collector/{k}": v for k, v in self.collector.state().items()}
         return {name: leaf.detach().clone() for name, leaf in parts.items()}
 
     def load(self, state: State) -> None:
         self.algo.load_state({k[5:]: v for k, v in state.items() if k.startswith("algo/")})
-        if self.collector is not None:
-            self.collector.load_state({k[10:]: v for k, v in state.items() if k.startswith("collector/")})
+        self.collector.load_state({k[10:]: v for k, v in state.items() if k.startswith("collector/")})
 
 
 @cache
@@ -195,7 +193,7 @@ def session(config: RunConfig, folder: Path, saved: checkpoint.Checkpoint | None
     """A session in `folder`, fresh or restored."""
     folder.mkdir(exist_ok=True)
     trial = Trial.of(config)
-    return Session(config, folder, trial.algo, trial.collector, trial.task.evaluation, saved)
+    return Session(config, RunFolder(folder), trial.algo, trial.collector, trial.task.evaluation, saved)
 
 
 class Interrupted(Exception):
@@ -218,8 +216,7 @@ def train_until(run: Session, updates: int | None = None) -> None:
     except Interrupted:
         pass
     finally:
-        run.metrics.sync()
-        run.metrics.close()
+        run.close()
 
 
 def digest(state: Mapping[str, torch.Tensor], rows: Iterable[int] | None = None) -> dict[str, str]:

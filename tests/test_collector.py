@@ -22,8 +22,6 @@ from rlrun.rng import Stream, uniforms
 class Ages(NativeVectorEnv):
     """Episodes of 2 to 6 steps, by seed, odd ones truncated; obs (length, age, mark), reward the age."""
 
-    metrics = ("age",)
-
     def __init__(self, num_envs: int) -> None:
         super().__init__(num_envs, GymBox(0.0, 10.0, (3,), np.float32), GymDiscrete(3), None)
         self._length, self._mark = np.zeros(num_envs, np.int64), np.zeros(num_envs)
@@ -189,7 +187,7 @@ def test_reported_returns_are_the_envs_own() -> None:
 
 
 def test_statistics_are_means_since_they_were_taken() -> None:
-    c, algo = collector(Ages(6), 2, 3), Random(2)
+    c, algo = collector(Ages(6), 2, 3, metrics=("age",)), Random(2)
     ages: list[np.ndarray] = []
     for _ in range(4):
         ages.append(copied(c.collect(algo, 5, np.zeros(2, np.int64)))["reward"])

@@ -214,10 +214,10 @@ def test_nan_stays_in_its_replica(
                     leaf[1] = float("nan")
         return update(self, rollout, step=step)
 
-    clean = execute(config, folder=tmp_path / "clean", quiet=True)
+    clean = execute(config, folder=tmp_path / "clean")
     assert clean.exit_code == 0
     monkeypatch.setattr(kind, "update", poisoned)
-    failed = execute(config, folder=tmp_path / "failed", quiet=True)
+    failed = execute(config, folder=tmp_path / "failed")
     assert failed.exit_code == 1
     rows = failed.summary["replicas"]
     assert [("failed" in row) for row in rows] == [False, True, False]
@@ -285,13 +285,13 @@ def test_resume_is_uninterrupted(algo: str, tmp_path: Path) -> None:
 def test_a_replica_that_ends_early_keeps_its_policy(algo: str, tmp_path: Path) -> None:
     """Later updates, made for the others, change neither what is judged nor what is loaded."""
     config = small(algo, replicas=3, dtype="float64", total_steps=700)
-    execute(config, folder=tmp_path / "batch", quiet=True)
+    execute(config, folder=tmp_path / "batch")
     saved, _ = checkpoint.load(tmp_path / "batch" / "ckpt")
     assert saved.files["tensors"]["session/has_kept"].any()
     batch = restore(tmp_path / "batch")[1].state(("weights", "normalizer"))
     for r in range(3):
         folder = tmp_path / f"{r}"
-        execute(replace(config, seed=1 + r, replicas=1), folder=folder, quiet=True)
+        execute(replace(config, seed=1 + r, replicas=1), folder=folder)
         lone = restore(folder)[1].state(("weights", "normalizer"))
         for name, leaf in select(batch, r).items():
             torch.testing.assert_close(leaf, lone[name], rtol=1e-6, atol=1e-6)

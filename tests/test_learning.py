@@ -17,7 +17,7 @@ QUICK = [row for row in ROWS if row.quick]
 @pytest.mark.parametrize("row", QUICK, ids=[row.overrides for row in QUICK])
 def test_reaches(row: Row, tmp_path: Path) -> None:
     config = compose([*row.command.split(), "log.tensorboard=false", "log.plot=false"])
-    execute(config, folder=tmp_path / "run", quiet=True)
+    execute(config, folder=tmp_path / "run")
     assert row.failures(row.scores(tmp_path / "run")) == []
 
 

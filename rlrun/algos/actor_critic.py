@@ -142,8 +142,7 @@ class ActorCritic(Algorithm):
         action = self.bounds.apply(action).view(*first.shape, *self.action.shape)
         return Act(action, self.actor.remember(after, action))
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        assert rollout is not None
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         for network in (self.actor, *self.critics):
             network.observe(rollout.obs, rollout.valid)
         self.replay.add(rollout)

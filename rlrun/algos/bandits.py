@@ -88,9 +88,8 @@ class Bandit(Algorithm):
         """The estimated mean reward of every arm, [R, N, K]."""
         return self.means[:, None].expand(*obs.shape, -1)
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """`loss/error` is how far a reward was from its arm's mean."""
-        assert rollout is not None
         arm, reward, valid = rollout.action[:, 0], rollout.reward[:, 0], rollout.valid[:, 0]  # [R, 1]
         error = reward - self.means.gather(1, arm)
         learned = valid & error.isfinite()  # a reward that is no number must not spoil the mean

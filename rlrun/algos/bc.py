@@ -84,7 +84,7 @@ class BC(Algorithm):
         action = self.actions.action(policy.mode() if mode == "greedy" else policy.sample(rng))
         return Act(action, self.net.remember(memory, action))
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """One gradient step on sequences drawn uniformly, [R, L, B, ...]."""
         start = self.rng.integers(len(self.first) - self.length + 1, 1, self.config.batch_size)
         loss, grad_norm = self.descend(start, self.learning_rate(step))

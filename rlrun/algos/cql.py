@@ -178,5 +178,5 @@ class CQL(Algorithm):
     ) -> Act:
         return self.learner.act(obs, memory, first, step=step, mode=mode, rng=rng)
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         return self.learner.learn(self.data.sample(self.config.batch_size, self.learner.rng), step)

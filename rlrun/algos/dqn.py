@@ -113,8 +113,7 @@ class DQN(Algorithm):
         """Action values [R, N, A]."""
         return self.net.step(obs, memory, first)[0]
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        assert rollout is not None
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         self.net.observe(rollout.obs, rollout.valid)
         self.replay.add(rollout)
         self.sync.collected(rollout)

@@ -59,10 +59,9 @@ class DynaQ(TD):
         self.plans = Stream(spec.seeds, "planning")
         self._replica = np.arange(spec.replicas)[:, None]
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """`loss/td` is that of the real steps."""
         metrics = super().update(rollout, step=step)
-        assert rollout is not None
         self.remember(rollout, step)
         self.plan(rollout.valid[:, 0].cpu().numpy(), step)
         return metrics

@@ -72,7 +72,7 @@ class ValueIteration(Algorithm):
         q = self.reward + self.config.gamma * expected.view(-1, *self.reward.shape)
         return torch.where(self.alive[:, None], q, 0.0)
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """`loss/residual` is the largest move of any value in this sweep."""
         v = self.look_ahead().amax(-1)
         self.residual.copy_((v - self.v).abs().amax(-1))
@@ -104,7 +104,7 @@ class PolicyIteration(ValueIteration):
         states, actions = self.reward.shape
         self.policy = self.reward.new_full((spec.replicas, states, actions), 1.0 / actions)
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """`loss/residual` is what the best action of any state gains on the policy."""
         self.v.copy_(self.evaluate())
         q = self.look_ahead()

@@ -141,8 +141,7 @@ class Teacher(Algorithm):
             mode = "greedy"
         return self.ppo.act(obs, memory, first, step=step, mode=mode, rng=rng)
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        assert rollout is not None
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         shown = int(self.rollouts[-1]) - self.lessons
         self.rollouts += 1
         if shown < 0:
@@ -256,8 +255,7 @@ class GAIL(Algorithm):
         """Whose turn it is while there is an expert to be."""
         return self.expert if isinstance(self.expert, Teacher) and not self.expert.ready else None
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        assert rollout is not None
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         if self.teacher:
             metrics = self.teacher.update(rollout, step=step)
             return {tag.replace("/", "/teacher_"): value for tag, value in metrics.items()}

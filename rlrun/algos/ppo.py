@@ -140,8 +140,7 @@ class PPO(Algorithm):
             return self.actor.step(obs, memory, first)[0][..., -1]
         return self.critic.step(obs, memory[self.leaves :], first)[0][..., -1]
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        assert rollout is not None
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         data = self.prepare(rollout)
         learning_rate = self.learning_rate(step)
         metrics, grad_norms = [], []

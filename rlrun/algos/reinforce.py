@@ -80,8 +80,7 @@ class Reinforce(Algorithm):
         extras = {"raw": raw} if mode == "explore" and self.head.raw else {}
         return Act(action, self.policy.remember(after, action), extras)
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        assert rollout is not None
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         loss, metrics = self.loss(rollout)
         grad_norm = self.optim.step(loss, self.learning_rate(step))
         for net in self.networks:

@@ -126,9 +126,8 @@ class TD(Algorithm):
         epsilon = self.epsilon(step)[:, None]
         return (1.0 - epsilon) * best + epsilon * judge.mean(-1)
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """`loss/td` is the mean size of the errors, one a step."""
-        assert rollout is not None
         names = ("obs", "action", "reward", "terminated", "truncated", "valid", "next_obs")
         obs, action, reward, terminated, truncated, valid, next_obs = (
             _array(getattr(rollout, name))[:, 0] for name in names

@@ -61,8 +61,7 @@ class TD3(ActorCritic):
             action = action + self.config.exploration_noise * rng.normal(*action.shape[1:]).to(action.dtype)
         return action
 
-    def update(self, rollout: Rollout | None, *, step: np.ndarray) -> dict[str, Tensor]:
-        assert rollout is not None
+    def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         self.actor_sync.collected(rollout)
         return super().update(rollout, step=step)
 

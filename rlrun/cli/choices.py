@@ -92,27 +92,10 @@ def describe(arguments: list[str], as_json: bool) -> int:
 
 def _description(group: str, recipe: str) -> dict[str, Any]:
     """A recipe with its keys; those of the run itself for group ''."""
-    from omegaconf import OmegaConf
-
     from rlrun.config import catalog, compose
-    from rlrun.config.run import MainKeys
 
-    with compose.composed([f"{group}={recipe}"] if group else []) as cfg:
-        schema: Any = OmegaConf.get_type(cfg, group) if group else MainKeys
-        values: Any = OmegaConf.to_container(cfg[group] if group else cfg, resolve=False)
-        chosen = compose.choices(cfg.hydra.runtime.choices)
-        path = catalog.recipes(group)[recipe] if group else catalog.conf_dir() / "config.yaml"
-        sets = {}
-        if group:
-            import yaml
-
-            own = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-            sets = (
-                {name: cfg[name] for name in own if name in ("total_steps", "num_envs")}
-                if group == "algo"
-                else {}
-            )
-            sets |= {"model": chosen["model"]} if group == "algo" else {}
+    schema, values, sets = compose.member(group, recipe)
+    path = catalog.recipes(group)[recipe] if group else catalog.main_config()
     return {
         "title": f"{group}={recipe}" if group else "the main keys",
         "line": catalog.headline(path),

@@ -28,6 +28,7 @@ usage: rlrun [KEY=VALUE ...]        train
   play RUN         record a trained run as a GIF
   record RUN       write its episodes as a data set for imitation and offline algorithms
   resume RUN       go on with an interrupted run
+  report RUN       make its pictures and its report again from its files
   compare PATH...  a table over runs or folders of runs
   doctor           what is installed, and what is missing
 
@@ -91,6 +92,7 @@ VERBS: dict[str, Callable[[list[str], bool], int]] = {
     "play": runs.play,
     "record": runs.record,
     "resume": runs.resume,
+    "report": runs.report,
     "compare": runs.compare,
     "doctor": doctor.doctor,
 }

@@ -19,16 +19,17 @@ def run_folder(path: str) -> Path:
     Raises:
         ConfigError: there is none.
     """
+    from rlrun.runs.folder import RunFolder
+
     folder = Path(path)
-    if (folder / "run.json").is_file():
+    if RunFolder(folder).exists:
         return folder
-    inside = (
-        sorted(folder.glob("**/run.json"), key=lambda file: file.stat().st_mtime) if folder.is_dir() else []
-    )
+    inside = RunFolder.under(folder) if folder.is_dir() else []
     if inside:
-        raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {inside[-1].parent}")
-    what = "is not a run folder: it has no run.json" if folder.exists() else "does not exist"
-    siblings = [str(p.parent) for p in folder.parent.glob("*/run.json")] if folder.parent.is_dir() else []
+        newest = max(inside, key=lambda run: run.record.stat().st_mtime)
+        raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {newest}")
+    what = f"is not a run folder: it has no {RunFolder.record}" if folder.exists() else "does not exist"
+    siblings = [str(run) for run in RunFolder.beside(folder)]
     near = nearest(str(folder), siblings)
     raise ConfigError(
         f"{path} {what}", f"did you mean {near}?" if near else "runs are in outputs/ALGO-ENV/TIME-NAME"
@@ -38,22 +39,15 @@ def run_folder(path: str) -> Path:
 def _allow(folder: Path, allowed: bool) -> None:
     """A run folder is data: what it names is imported only where this command line allows it."""
     from rlrun.config import catalog
-    from rlrun.files import read_regular
+    from rlrun.runs.folder import RunFolder
 
-    try:
-        config = json.loads(read_regular(folder / "run.json", 1 << 24))["config"]
-        names = [name for name in config.get("imports", []) if name not in sys.modules]
-        env_id = config["env"].get("id") or ""
-        if ":" in env_id:
-            names.append(env_id.partition(":")[0])
-    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-        raise ConfigError(f"{folder / 'run.json'} is damaged: {error}") from None
+    names = [name for name in RunFolder(folder).imports() if name not in sys.modules]
     if names and not allowed:
         raise ConfigError(
-            f"{folder} asks to import {', '.join(map(str, names))}",
+            f"{folder} asks to import {', '.join(names)}",
             "if you trust that code, add --allow-import",
         )
-    catalog.import_modules(map(str, names))
+    catalog.import_modules(names)
 
 
 def _run_parser(verb: str, about: str) -> argparse.ArgumentParser:
@@ -70,6 +64,8 @@ def _opened(args: argparse.Namespace) -> Path:
 
 
 def evaluate(arguments: list[str], as_json: bool) -> int:
+    from rlrun.runs.folder import RunFolder
+
     parser = _run_parser("evaluate", "Judge a trained run again, on whole episodes.")
     parser.add_argument(
         "--episodes", type=positive, help="episodes per replica; default: the run's own number"
@@ -80,7 +76,7 @@ def evaluate(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(arguments)
     folder = _opened(args)
     with sound(folder):
-        from rlrun.runs.run import evaluate
+        from rlrun.api import evaluate
 
         summary = evaluate(folder, args.episodes, args.seed)
     if as_json:
@@ -88,26 +84,30 @@ def evaluate(arguments: list[str], as_json: bool) -> int:
     else:
         from rlrun.report.table import results_table
 
-        print(results_table(summary, folder))
+        print(results_table(summary, RunFolder(folder)))
     return 0
 
 
 def play(arguments: list[str], as_json: bool) -> int:
+    from rlrun.runs.folder import RunFolder
+
     parser = _run_parser("play", "Record one episode of a trained run as a GIF.")
     parser.add_argument("--out", type=Path, help="the file; default: play.gif in the run folder")
     parser.add_argument("--replica", type=int, default=0, help="whose policy; default: 0")
     args = parser.parse_args(arguments)
     folder = _opened(args)
-    out = args.out or folder / "play.gif"
+    out = args.out or RunFolder(folder).film
     with sound(folder):
-        from rlrun.report.film import play
+        from rlrun.report.film import film
 
-        total = play(folder, out, args.replica)
+        total = film(folder, out, args.replica)
     print(json.dumps({"gif": str(out), "return": total}) if as_json else f"{out}  (return {total:g})")
     return 0
 
 
 def record(arguments: list[str], as_json: bool) -> int:
+    from rlrun.runs.folder import RunFolder
+
     parser = _run_parser("record", "Write a trained run's episodes as a data set, for data=file.")
     parser.add_argument("--out", type=Path, help="the data set's folder; default: episodes in the run folder")
     parser.add_argument(
@@ -123,7 +123,7 @@ def record(arguments: list[str], as_json: bool) -> int:
     )
     args = parser.parse_args(arguments)
     folder = _opened(args)
-    out = args.out or (None if args.minari else folder / "episodes")
+    out = args.out or (None if args.minari else RunFolder(folder).episodes)
     with sound(folder):
         from rlrun.runs.record import record
 
@@ -138,11 +138,13 @@ def record(arguments: list[str], as_json: bool) -> int:
 
 
 def resume(arguments: list[str], as_json: bool) -> int:
+    from rlrun.runs.folder import RunFolder
+
     args = _run_parser("resume", "Go on with an interrupted run, to the same bits.").parse_args(arguments)
     folder = _opened(args)
-    finished = (folder / "summary.json").exists()
+    finished = RunFolder(folder).summary_file.exists()
     with sound(folder):
-        from rlrun.runs.run import resume
+        from rlrun.api import resume
 
         result = stoppable(lambda: resume(folder, quiet=as_json))
     if isinstance(result, int):
@@ -154,12 +156,30 @@ def resume(arguments: list[str], as_json: bool) -> int:
     return result.exit_code
 
 
+def report(arguments: list[str], as_json: bool) -> int:
+    from rlrun.runs.folder import RunFolder
+
+    parser = _run_parser("report", "Make a run's pictures and its report again, from its files.")
+    folder = _opened(parser.parse_args(arguments))
+    with sound(folder):
+        from rlrun.api import report
+
+        text = report(folder)
+    run = RunFolder(folder)
+    made = [str(file) for file in (run.curve, run.policy, run.report, run.report_json, run.folds, run.equity)]
+    made = [file for file in made if Path(file).exists()]
+    print(json.dumps({"run": str(folder), "files": made}) if as_json else text)
+    return 0
+
+
 def compare(arguments: list[str], as_json: bool) -> int:
+    from rlrun.runs.folder import RunFolder
+
     parser = verb_parser("compare", "A table over runs, or over folders that hold runs.")
     parser.add_argument("paths", nargs="+", metavar="PATH")
     paths = [Path(path) for path in parser.parse_args(arguments).paths]
     for path in paths:
-        if not path.is_dir() or next(path.glob("**/run.json"), None) is None:
+        if not path.is_dir() or not RunFolder.under(path):
             run_folder(str(path))
     from rlrun.report.compare import compare
 

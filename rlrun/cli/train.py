@@ -33,7 +33,7 @@ def train(arguments: list[str], as_json: bool) -> int:
         hydra_asked = cfg.hydra.mode is not None or cfg.hydra.overrides.hydra or cfg.hydra.callbacks
     if hydra_asked:
         return _hydra_main(flags, args.overrides, as_json)
-    from rlrun.runs.run import execute
+    from rlrun.api import train as execute
 
     result = stoppable(lambda: execute(config, overrides=args.overrides, quiet=as_json))
     if isinstance(result, int):
@@ -106,20 +106,25 @@ class _JobFailed(Exception):
 
 def _hydra_main(flags: list[str], overrides: list[str], as_json: bool) -> int:
     """Hydra's own application; each job of it is one run."""
+    from rlrun.config.sources import installed
+
+    with installed():
+        return _application(flags, overrides, as_json)
+
+
+def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
     import hydra
     from hydra.core.hydra_config import HydraConfig
 
     from rlrun.config import catalog, compose
     from rlrun.config.explain import explained
-    from rlrun.config.sources import install
 
-    install()
     with explained():
         compose.check_overrides(overrides)
     results: list[dict[str, Any]] = []
 
     def job(cfg: DictConfig) -> float | None:
-        from rlrun.runs.run import execute
+        from rlrun.api import train as execute
 
         hydra_config = HydraConfig.get()
         config = compose.resolve(cfg, compose.choices(hydra_config.runtime.choices))

@@ -1,8 +1,8 @@
 """What there is to choose from: the recipes under conf/ and the schemas of the package.
 
 Answers without importing what it names, so that `rlrun list` and a refusal stay instant
-however many algorithms there are: recipes are read as text, and an index of who registers
-what comes from the modules' source. Only a schema that is really used gets imported.
+however many algorithms there are: recipes are read as text, and a table in `rlrun.registry` says who
+registers what. Only a schema that is really used gets imported.
 """
 
 from __future__ import annotations
@@ -22,13 +22,17 @@ from rlrun.config.run import GROUPS
 from rlrun.registry import Entry
 
 _PACKAGE = Path(__file__).parent.parent
-_REGISTERS = re.compile(r'^@?(?:registry\.)?register\(\s*"(\w+)",\s*"([\w.-]+)"', re.MULTILINE)
 
 
 def conf_dir() -> Path:
     """The conf/ that came with rlrun: inside the installed package, or beside it in a checkout."""
     inside = _PACKAGE / "conf"
     return inside if inside.is_dir() else _PACKAGE.parent / "conf"
+
+
+def main_config() -> Path:
+    """The YAML of the main keys."""
+    return conf_dir() / "config.yaml"
 
 
 def conf_dirs() -> list[Path]:
@@ -76,7 +80,7 @@ def entry(group: str, recipe: str) -> Entry | None:
 def kinds(group: str) -> list[str]:
     """Every registered kind of a group, imported or not."""
     registered = [entry.kind for entry in registry.entries(group)]
-    return sorted({kind for g, kind in _index() if g == group} | set(registered))
+    return sorted({*registry.builtin(group), *registered})
 
 
 def known(group: str, kind: str) -> bool:
@@ -99,9 +103,15 @@ def load(group: str, kind: str) -> Entry:
             f"did you mean {near}?" if near else "",
             "a plug-in of your own is imported by imports=[my.module]",
         )
-    if (group, kind) in _index():
-        importlib.import_module(_index()[group, kind])
+    if module := registry.builtin(group).get(kind):
+        importlib.import_module(module)
     return registry.lookup(group, kind)
+
+
+def everything(group: str) -> list[Entry]:
+    """The entry of every kind of a group, ours and those of installed plug-ins, all imported."""
+    import_plugins()
+    return [load(group, kind) for kind in kinds(group)]
 
 
 def import_plugins() -> None:
@@ -131,20 +141,6 @@ def _plugins() -> list[str]:
     from importlib.metadata import entry_points
 
     return [point.module for point in entry_points(group="rlrun.plugins")]
-
-
-@cache
-def _index() -> dict[tuple[str, str], str]:
-    """The module that registers each of our own (group, kind)."""
-    files: list[Path] = []
-    for folder in ("algos", "data", "envs", "models", "evals"):
-        files += sorted((_PACKAGE / folder).glob("*.py"))
-    found = {}
-    for path in files:
-        name = ".".join(path.relative_to(_PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-        for group, kind in _REGISTERS.findall(path.read_text(encoding="utf-8")):
-            found[group, kind] = name
-    return found
 
 
 def find(name: str) -> list[tuple[str, str]]:

@@ -11,18 +11,12 @@ a recipe asks for it.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
-
-from rlrun.config.explain import explained, has_keys, no_such_option
-from rlrun.config.sources import install
-
-os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -33,9 +27,11 @@ from omegaconf.resolvers import oc
 
 from rlrun import registry
 from rlrun.config import ConfigError, catalog
+from rlrun.config.explain import explained, has_keys, no_such_option
 from rlrun.config.keys import meaning, unknown_key
 from rlrun.config.plain import from_dict
 from rlrun.config.run import GROUPS, MainKeys, RunConfig
+from rlrun.config.sources import installed
 
 VERSION_BASE = "1.3"
 
@@ -53,16 +49,32 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
 @contextmanager
 def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> Iterator[DictConfig]:
     """What Hydra makes of the overrides, the `hydra` node included; not yet checked."""
-    install(config_dir)
     before = HydraConfig.instance().cfg
     try:
-        with explained(), initialize_config_dir(str(catalog.conf_dir()), "rlrun", VERSION_BASE):
+        with (
+            installed(config_dir),
+            explained(),
+            initialize_config_dir(str(catalog.conf_dir()), "rlrun", VERSION_BASE),
+        ):
             check_overrides(overrides)
             cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
             yield cfg
     finally:
         HydraConfig.instance().cfg = before
+
+
+def member(group: str, recipe: str) -> tuple[type, dict[str, Any], dict[str, Any]]:
+    """A recipe's schema, its values, and the main keys that it sets; the main keys' own for group ''."""
+    with composed([f"{group}={recipe}"] if group else []) as cfg:
+        schema = OmegaConf.get_type(cfg, group) if group else MainKeys
+        values: Any = OmegaConf.to_container(cfg[group] if group else cfg, resolve=False)
+        assert schema is not None
+        if group != "algo":
+            return schema, values, {}
+        own = OmegaConf.load(catalog.recipes(group)[recipe])
+        sets = {name: cfg[name] for name in map(str, own) if name in ("total_steps", "num_envs")}
+        return schema, values, sets | {"model": choices(cfg.hydra.runtime.choices)["model"]}
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

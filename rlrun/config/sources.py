@@ -10,6 +10,8 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -158,17 +161,47 @@ class SearchPath(SearchPathPlugin):
         search_path.append("rlrun", "rlrun://")
 
 
-def install(config_dir: str | Path | None = None) -> None:
-    """Teach Hydra where our configs and schemas are. Idempotent."""
+@contextmanager
+def installed(config_dir: str | Path | None = None) -> Iterator[None]:
+    """Within it, Hydra knows where our configs and schemas are; afterwards it is as it was before.
+
+    The process may be another Hydra application's.
+
+    Raises:
+        ConfigError: there is no such folder.
+    """
     if config_dir is not None and not Path(config_dir).is_dir():
         raise ConfigError(f"--config-dir {config_dir}: no such folder")
-    SearchPath.config_dir = config_dir
-    setattr(hydra._internal.hydra, "ConfigLoaderImpl", Loader)  # noqa: B010 (mypy knows no such name)
-    plugins = Plugins.instance()
-    plugins.register(SearchPath)
-    plugins.register(SchemaSource)
-    SourcesRegistry.instance().types["file"] = YamlSource
-    OmegaConf.register_new_resolver("rlrun.unique", unique_name, use_cache=True, replace=True)
+    plugins, sources = Plugins.instance(), SourcesRegistry.instance()
+    loader = getattr(hydra._internal.hydra, "ConfigLoaderImpl")  # noqa: B009 (mypy knows no such name)
+    classes, types = dict(plugins.class_name_to_class), dict(sources.types)
+    kinds = {kind: list(found) for kind, found in plugins.plugin_type_to_subclass_list.items()}
+    active = GlobalHydra.instance().hydra  # somebody may be composing around us
+    folder, full_error = SearchPath.config_dir, os.environ.get("HYDRA_FULL_ERROR")
+    try:
+        GlobalHydra.instance().hydra = None
+        SearchPath.config_dir = config_dir
+        setattr(hydra._internal.hydra, "ConfigLoaderImpl", Loader)  # noqa: B010
+        plugins.register(SearchPath)
+        plugins.register(SchemaSource)
+        sources.types["file"] = YamlSource
+        OmegaConf.register_new_resolver("rlrun.unique", unique_name, use_cache=True, replace=True)
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions
+        yield
+    finally:
+        GlobalHydra.instance().hydra = active
+        SearchPath.config_dir = folder
+        setattr(hydra._internal.hydra, "ConfigLoaderImpl", loader)  # noqa: B010
+        plugins.class_name_to_class = classes
+        for kind, found in plugins.plugin_type_to_subclass_list.items():
+            found[:] = kinds.get(kind, [])
+        sources.types = types
+        if SearchPath not in classes.values():  # else an outer `installed` still needs it
+            OmegaConf.clear_resolver("rlrun.unique")
+        if full_error is None:
+            os.environ.pop("HYDRA_FULL_ERROR", None)
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
 
 
 def unique_name() -> str:

@@ -2,20 +2,18 @@
 
 Configs and builders live in the modules of this package, which import neither gymnasium
 nor torch; the classes they build live in `rlrun.envs.vector` and are imported when needed.
-An environment may offer more than Gymnasium's API, as plain attributes: `table` (the known
-decision process), `dynamics` (its laws, see `core.Dynamics`), `metrics` (names of per-step
-info arrays worth averaging; `reward` too, if no episode ends), `sums` (those also worth adding
-up over a run), `shapings` (training rewards by name; with `dynamics`, of torch tensors too)
-and `state()` / `load_state()` for an exact resume.
+What an environment offers beyond Gymnasium's API is said by its `Abilities`; `state()` and
+`load_state()` make a resume exact.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.config import key
+from rlrun.envs.abilities import Abilities as Abilities
+from rlrun.envs.abilities import abilities as abilities
 from rlrun.registry import entry_of
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
 
@@ -26,8 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rlrun.core import Dynamics
-
-    Reward = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+    from rlrun.envs.abilities import Reward
 
 
 @dataclass
@@ -49,6 +46,8 @@ class EnvConfig:
     shapings: ClassVar[tuple[str, ...]] = ()  # what reward.shaping may be
     slow: ClassVar[bool] = False  # stepped one by one in Python: few copies at a time
     endless: ClassVar[bool] = False  # without max_steps no episode ever ends
+    time_indexed: ClassVar[bool] = False  # its data lie in time: walk-forward can split them
+    tabular: ClassVar[bool] = False  # it may know its transitions as a table
 
     @property
     def never_ends(self) -> bool:
@@ -111,7 +110,7 @@ def reward_function(config: EnvConfig, env: VectorEnv) -> Reward | None:
     scale, shift = reward.scale, reward.shift
     if reward.shaping is None and scale == 1.0 and shift == 0.0:
         return None
-    shapings: dict[str, Reward] = getattr(env, "shapings", {})
+    shapings = abilities(env).shapings
     shape = None if reward.shaping is None else shapings[reward.shaping]
 
     def transformed(own: np.ndarray, obs: np.ndarray, action: np.ndarray, next_obs: np.ndarray) -> Any:
@@ -122,13 +121,13 @@ def reward_function(config: EnvConfig, env: VectorEnv) -> Reward | None:
 
 def dynamics(config: EnvConfig, env: VectorEnv) -> Dynamics | None:
     """The env's own laws, earning what is earned in training; None where it does not offer them."""
-    laws: Dynamics | None = getattr(env, "dynamics", None)
+    laws: Dynamics | None = abilities(env).dynamics
     reward = reward_function(config, env)
     if laws is None or reward is None:
         return laws
 
     def rewarded(obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         next_obs, own, terminated = laws(obs, action)
-        return next_obs, reward(own, obs, action, next_obs), terminated  # type: ignore[arg-type,return-value]
+        return next_obs, reward(own, obs, action, next_obs), terminated
 
     return rewarded

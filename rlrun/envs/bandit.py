@@ -45,4 +45,14 @@ class BanditConfig(EnvConfig):
 def bandit(config: BanditConfig, num_envs: int) -> VectorEnv:
     from rlrun.envs.vector.bandit import Bandit
 
-    return Bandit(num_envs, config)
+    return Bandit(
+        num_envs,
+        config.max_steps,
+        rewards=config.rewards,
+        arms=config.arms,
+        means=config.means,
+        mean=config.mean,
+        spread=config.spread,
+        noise=config.noise,
+        drift=config.drift,
+    )

@@ -54,9 +54,27 @@ class SeriesConfig(EnvConfig):
 
 @register("env", "series", SeriesConfig)
 def series(config: SeriesConfig, num_envs: int) -> VectorEnv:
+    return trading(num_envs, config, load_series(config))
+
+
+def trading(num_envs: int, config: SeriesConfig, series: Series) -> VectorEnv:
+    """Trading one column of a table, as the config says."""
     from rlrun.envs.vector.series import Trading
 
-    return Trading(num_envs, config, load_series(config))
+    try:
+        return Trading(
+            num_envs,
+            config.max_steps,
+            series,
+            price=config.price,
+            lookback=config.lookback,
+            delay=config.delay,
+            cost=config.cost,
+            actions=config.actions,
+            periods_per_year=config.periods_per_year,
+        )
+    except DataError as error:
+        raise DataError(f"{config.path}: {error}") from None
 
 
 def load_series(config: SeriesConfig) -> Series:

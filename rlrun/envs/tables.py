@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.config import key
 from rlrun.envs import EnvConfig
@@ -30,7 +30,12 @@ def map_fault(rows: Any, tiles: str, needed: str) -> str:
 
 
 @dataclass
-class FrozenLakeConfig(EnvConfig):
+class TabularConfig(EnvConfig):
+    tabular: ClassVar[bool] = True
+
+
+@dataclass
+class FrozenLakeConfig(TabularConfig):
     map: Any = key("4x4, 8x8, or rows of S (start), F (frozen), H (hole), G (goal): [SFF, FHF, FFG]")
     slippery: bool = key("whether a move may go astray")
     success_rate: float = key("chance of a move on slippery ice to go as meant", min=0, max=1)
@@ -55,7 +60,7 @@ def frozen_lake(config: FrozenLakeConfig, num_envs: int) -> VectorEnv:
 
 
 @dataclass
-class CliffWalkingConfig(EnvConfig):
+class CliffWalkingConfig(TabularConfig):
     fall: str = key("what a fall does after its -100", choices=("restart", "terminate"))
     slippery: bool = key("whether a move goes to either side two times in three")
     start: str = key("where episodes begin", choices=("corner", "first_column"))
@@ -75,7 +80,7 @@ def cliff_walking(config: CliffWalkingConfig, num_envs: int) -> VectorEnv:
 
 
 @dataclass
-class MazeConfig(EnvConfig):
+class MazeConfig(TabularConfig):
     map: list[str] = key("rows of S (start), G (goal, reward 1), # (wall) and . (floor)")
     later: list[str] | None = key("what the map becomes while an episode lasts; null: it stays")
     change_after: int | None = key("steps of an episode before `later` holds; null: it stays", min=1)
@@ -117,7 +122,7 @@ def maze(config: MazeConfig, num_envs: int) -> VectorEnv:
 
 
 @dataclass
-class WindyGridworldConfig(EnvConfig):
+class WindyGridworldConfig(TabularConfig):
     wind: list[int] = key("cells that the wind of each column blows a mover up", min=0, max=6)
 
     def problems(self) -> list[str]:
@@ -134,7 +139,7 @@ def windy_gridworld(config: WindyGridworldConfig, num_envs: int) -> VectorEnv:
 
 
 @dataclass
-class TaxiConfig(EnvConfig):
+class TaxiConfig(TabularConfig):
     """Nothing to set: the town is Dietterich's."""
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,8 +11,8 @@ import numpy as np
 from rlrun import envs
 from rlrun.config import key
 from rlrun.core import Algorithm, Mode
-from rlrun.evals.evaluation import Evaluation, Later, Replica
-from rlrun.evals.play import Scores, run_episodes
+from rlrun.evals.evaluation import Evaluation, Later, Replica, Scores
+from rlrun.evals.play import Played, run_episodes
 from rlrun.registry import register
 
 if TYPE_CHECKING:
@@ -38,6 +37,10 @@ class EpisodesConfig:
             return ["eval=episodes needs episodes that end: set env.max_steps, or use eval=online"]
         return []
 
+    def choosing(self) -> dict[str, Any]:
+        """What of this config decides which policies come out of training: nothing, if the last counts."""
+        return {} if self.choose == "last" else {f.name: getattr(self, f.name) for f in fields(self)}
+
 
 @register("eval", "episodes", EpisodesConfig)
 class Episodes(Evaluation):
@@ -50,7 +53,7 @@ class Episodes(Evaluation):
         self.best = ("eval/return", "max") if config.choose == "best" else None
         self._envs: dict[int, VectorEnv] = {}
 
-    def play(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> Scores:
+    def play(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> Played:
         """Scores of `episodes` episodes for every replica."""
         # Whatever R is: a sampled policy's draws are [R, parallel], and a lone run makes the same.
         parallel = min(episodes, 8 if self.run.env.slow else 128)
@@ -71,23 +74,23 @@ class Episodes(Evaluation):
     def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:
         return self.play(algo, self.config.during, "eval", step).means("eval")
 
-    def final(
-        self, algo: Algorithm, step: np.ndarray, folder: Path | None, last: Mapping[str, np.ndarray]
-    ) -> list[dict[str, Any]]:
-        return self.results(algo, self.config.episodes, "test", step)
+    def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
+        return self.scores(algo, self.config.episodes, "test", step)
 
-    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> list[dict[str, Any]]:
-        return self.results(algo, how.episodes or self.config.episodes, how.purpose, step)
+    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> Scores:
+        return self.scores(algo, how.episodes or self.config.episodes, how.purpose, step)
 
-    def results(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> list[dict[str, Any]]:
+    def scores(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> Scores:
         """A result per replica on the seeds of `purpose`."""
-        scores = self.play(algo, episodes, purpose, step)
-        return [
-            {
-                "eval_return": float(scores.returns[i].mean()),
-                "eval_return_std": float(scores.returns[i].std()),
-                "eval_length": float(scores.lengths[i].mean()),
-                "eval_episodes": episodes,
-            }
-            for i in range(len(self.replicas))
-        ]
+        played = self.play(algo, episodes, purpose, step)
+        return Scores(
+            [
+                {
+                    "eval_return": float(played.returns[i].mean()),
+                    "eval_return_std": float(played.returns[i].std()),
+                    "eval_length": float(played.lengths[i].mean()),
+                    "eval_episodes": episodes,
+                }
+                for i in range(len(self.replicas))
+            ]
+        )

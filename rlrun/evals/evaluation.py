@@ -1,17 +1,15 @@
 """Judging an agent: own environments, own seeds, and nothing of the agent is changed.
 
-`run_episodes` plays; an `Evaluation` decides what is played when: `Episodes` here, on
-seeds that training never used, walk-forward in `walk_forward.py`. The trainer knows only
-this interface.
+An `Evaluation` says which replicas a program trains and on what, and plays and scores when
+it is asked to. It writes nothing: what becomes of scores is the run folder's business.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -23,15 +21,39 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Replica:
-    """One of the R runs of a program: a seed, and a fold under walk-forward."""
+    """One of the R runs of a program: a seed, a fold under walk-forward, and a variant of the config."""
 
     index: int
     seed: int
     fold: int | None = None
+    variant: int = 0
 
     @property
     def label(self) -> str:
-        return f"seed={self.seed}" + ("" if self.fold is None else f",fold={self.fold}")
+        """How it is named, in TensorBoard too: seed=1, or seed=1,fold=0."""
+        fold = "" if self.fold is None else f",fold={self.fold}"
+        return f"seed={self.seed}{fold}" + (f",variant={self.variant}" if self.variant else "")
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """What it is called in run.json and in summary.json."""
+        return {"replica": self.index, "seed": self.seed, "fold": self.fold, "variant": self.variant}
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """Scored steps, one a row, ready to be written."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What judging found."""
+
+    results: list[dict[str, Any]]  # a replica each: at least eval_return, eval_return_std, eval_episodes
+    steps: StepTable | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +71,8 @@ class Evaluation(ABC):
     replicas: list[Replica]
     best: tuple[str, str] | None = None  # tag and "max" or "min": the policy is chosen on it
     every: int  # env steps between periodic evaluations
+    plan: Mapping[str, Any] | None = None  # which part of the data is trained and judged on, as JSON
+    once: ClassVar[bool] = False  # the final score is taken a single time: looking again would be choosing
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -58,23 +82,14 @@ class Evaluation(ABC):
         """Reset options of the training envs, arrays over the R * N sub-envs."""
         return {}
 
-    def prepare(self, folder: Path) -> None:  # noqa: B027 (most write nothing)
-        """Write what must be on disk before training begins."""
-
     @abstractmethod
     def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:
         """Tags and values [R] at an evaluation during training."""
 
     @abstractmethod
-    def final(
-        self, algo: Algorithm, step: np.ndarray, folder: Path | None, last: Mapping[str, np.ndarray]
-    ) -> list[dict[str, Any]]:
-        """One result per replica: at least eval_return, eval_return_std and eval_episodes.
+    def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
+        """The scores of the run; `last` holds the newest recorded value [R] of every tag."""
 
-        `last` holds the newest recorded value [R] of every tag; it is empty when a run is
-        judged again later.
-        """
-
-    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> list[dict[str, Any]]:
-        """Like `final`, for a run that ended earlier."""
-        return self.final(algo, step, None, {})
+    @abstractmethod
+    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> Scores:
+        """Like `final`, for a run that ended earlier; never asked of one that scores `once`."""

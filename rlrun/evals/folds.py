@@ -12,19 +12,78 @@ is refused here.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from rlrun.config import ConfigError
+from rlrun.config import ConfigError, key
 from rlrun.config.keys import violations
 
-if TYPE_CHECKING:
-    from rlrun.evals.walk_forward import WalkForwardConfig
-
 Window = tuple[int, int]
+
+
+@dataclass
+class ValidationConfig:
+    """The last part of each train window, on which the policy to test is chosen."""
+
+    # Any: OmegaConf 2.3 cannot merge a union inside a nested schema; `problems` checks the types.
+    size: Any = key("rows; below 1 a share of the train window; 0: none, and the last policy counts", min=0)
+    gap: Any = key("rows between fit and validation; auto: as eval.gap", min=0)
+    every: int | None = key("env steps between validations; null: a twentieth of the run", min=1)
+    metric: str = key("what to choose on: the sum of pnl over the window", choices=("val/score",))
+    mode: str = key("whether high or low is good", choices=("max", "min"))
+
+
+def rows_or_auto(values: Mapping[str, Any]) -> list[str]:
+    """What is wrong with values that must be a number of rows, or the word auto."""
+    return [
+        f"{name} is {value}: it must be auto, or a number of rows"
+        for name, value in values.items()
+        if value != "auto" and (isinstance(value, bool) or not isinstance(value, int))
+    ]
+
+
+@dataclass
+class SplitConfig:
+    """Where windows lie. Rows are usable rows."""
+
+    scheme: str = key(
+        "expanding trains on all of the past, sliding on its last train_size rows",
+        choices=("expanding", "sliding"),
+    )
+    n_folds: int = key("how many times to train and test", min=1)
+    test_size: int | float | None = key("rows of a test; below 1 a share; null: n // (n_folds + 1)", above=0)
+    train_size: int | None = key("rows of a train window; sliding, or the first one under align=start", min=2)
+    max_train_size: int | None = key("expanding: rows of a train window at most; null: no limit", min=2)
+    min_train_size: int | None = key("fewer rows to fit on are refused; null: 10 * lookback", min=2)
+    step: int | None = key("rows from one test to the next, at least the test's size; null: that size", min=1)
+    align: str = key(
+        "end: the last test ends with the data; start: the first train window begins with it",
+        choices=("end", "start"),
+    )
+    gap: int | str = key("rows between train and test; auto: the env's horizon + delay", min=0)
+    validation: ValidationConfig = key("choosing the policy")
+    final_holdout: float = key("last share of the data, which no fold touches", min=0, below=1)
+
+    def problems(self) -> list[str]:
+        found = rows_or_auto({"gap": self.gap, "validation.gap": self.validation.gap})
+        for name, size in (("test_size", self.test_size), ("validation.size", self.validation.size)):
+            number = isinstance(size, (int, float)) and not isinstance(size, bool)
+            if size is not None and not (number and (size < 1 or size == int(size))):
+                found.append(f"{name} is {size}: it must be a number of rows, or a share below 1")
+        sliding = self.scheme == "sliding"
+        unused = "max_train_size" if sliding else "train_size" if self.align == "end" else None
+        if unused and getattr(self, unused) is not None:
+            instead = "train_size" if sliding else "max_train_size, or scheme=sliding"
+            found.append(f"{unused} has no effect under scheme={self.scheme}: use {instead}")
+        if (sliding or self.align == "start") and self.train_size is None:
+            which = "scheme=sliding" if sliding else "align=start"
+            found.append(f"train_size is null: {which} needs the rows of a train window")
+        if not self.validation.size and self.validation.every is not None:
+            found.append("validation.every has no effect with validation.size=0: remove it")
+        return found
 
 
 class SplitError(ConfigError):
@@ -120,7 +179,7 @@ def label(moment: Any) -> str | int:
 
 
 def plan(
-    config: WalkForwardConfig,
+    config: SplitConfig,
     n_rows: int,
     lookback: int,
     horizon: int,
@@ -151,16 +210,7 @@ def plan(
     step = config.step or test
     if step < test:
         raise SplitError(f"eval.step is {step}, below the test size of {test}: tests would overlap, raise it")
-    if config.align == "end":
-        starts = [n - (k - 1 - i) * step - test for i in range(k)]
-    else:
-        assert config.train_size is not None  # the config's own check
-        starts = [config.train_size + gap + i * step for i in range(k)]
-        if starts[-1] + test > n:
-            raise SplitError(
-                f"fold {k - 1} would end at row {starts[-1] + test} of {n}: "
-                "lower n_folds, train_size or test_size"
-            )
+    starts = _starts(config, n, test, gap, step)
     need = max(10 * lookback if config.min_train_size is None else config.min_train_size, 2)
     folds = []
     for i, start in enumerate(starts):
@@ -175,21 +225,7 @@ def plan(
             )
         val = _rows(config.validation.size, max(end - low, 0))
         fit_end = end - val - (val_gap if val else 0)
-        if fit_end - low < need:
-            raise SplitError(
-                f"fold {i} would train on {max(fit_end - low, 0)} steps; need >= {need}: "
-                "lower n_folds, gap or test_size" + (" (or validation.size)" if val else "")
-            )
-        if fit_end - low < lookback:
-            raise SplitError(
-                f"fold {i} would train on {fit_end - low} steps, fewer than the lookback of {lookback}: "
-                "lower n_folds or env.lookback"
-            )
-        if config.validation.size and val < 3:
-            raise SplitError(
-                f"fold {i} would validate on {max(val - 1, 0)} transitions; need >= 2: "
-                "raise validation.size, or set it to 0"
-            )
+        _check_sizes(config, i, fit_end - low, val, need, lookback)
         folds.append(
             Fold(i, (low, fit_end), (end - val, end) if val else None, (low, end), (start, start + test))
         )
@@ -197,6 +233,40 @@ def plan(
     for fold in folds:
         used[slice(*fold.train)] = used[slice(*fold.test)] = True
     return Plan(config.scheme, n, n_rows, lookback, gap, tuple(folds), _runs(~used), dates)
+
+
+def _starts(config: SplitConfig, n: int, test: int, gap: int, step: int) -> list[int]:
+    """The row at which each fold's test begins."""
+    k = config.n_folds
+    if config.align == "end":
+        return [n - (k - 1 - i) * step - test for i in range(k)]
+    assert config.train_size is not None  # the config's own check
+    starts = [config.train_size + gap + i * step for i in range(k)]
+    if starts[-1] + test > n:
+        raise SplitError(
+            f"fold {k - 1} would end at row {starts[-1] + test} of {n}: "
+            "lower n_folds, train_size or test_size"
+        )
+    return starts
+
+
+def _check_sizes(config: SplitConfig, number: int, fit: int, val: int, need: int, lookback: int) -> None:
+    """SplitError where a fold has too few rows to fit or to validate on."""
+    if fit < need:
+        raise SplitError(
+            f"fold {number} would train on {max(fit, 0)} steps; need >= {need}: "
+            "lower n_folds, gap or test_size" + (" (or validation.size)" if val else "")
+        )
+    if fit < lookback:
+        raise SplitError(
+            f"fold {number} would train on {fit} steps, fewer than the lookback of {lookback}: "
+            "lower n_folds or env.lookback"
+        )
+    if config.validation.size and val < 3:
+        raise SplitError(
+            f"fold {number} would validate on {max(val - 1, 0)} transitions; need >= 2: "
+            "raise validation.size, or set it to 0"
+        )
 
 
 def _rows(size: float, n: int) -> int:

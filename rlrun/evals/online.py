@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlrun.config import ConfigError, key
 from rlrun.evals.episodes import Episodes, EpisodesConfig
-from rlrun.evals.evaluation import Evaluation, Later, Replica
+from rlrun.evals.evaluation import Evaluation, Later, Replica, Scores
 from rlrun.registry import entry_of, register
 
 if TYPE_CHECKING:
@@ -36,6 +35,10 @@ class OnlineConfig:
             return []
         return ["eval=online judges what is earned while learning, and algo never acts: use eval=episodes"]
 
+    def choosing(self) -> dict[str, Any]:
+        """What of this config decides which policies come out of training: nothing."""
+        return {}
+
 
 @register("eval", "online", OnlineConfig)
 class Online(Evaluation):
@@ -49,13 +52,11 @@ class Online(Evaluation):
     def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:
         return {}
 
-    def final(
-        self, algo: Algorithm, step: np.ndarray, folder: Path | None, last: Mapping[str, np.ndarray]
-    ) -> list[dict[str, Any]]:
+    def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
         """Also every other training metric by its name: optimal, regret, total_regret, length."""
-        return self._results({tag[6:]: value for tag, value in last.items() if tag.startswith("train/")})
+        return self._scores({tag[6:]: value for tag, value in last.items() if tag.startswith("train/")})
 
-    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> list[dict[str, Any]]:
+    def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> Scores:
         """Where no episode ever ends, for as many steps as the run had.
 
         Raises:
@@ -74,17 +75,19 @@ class Online(Evaluation):
         collector.sums.clear()
         for _ in range(-(-self.run.total_steps // self.run.num_envs)):
             collector.collect(algo, 1, step, mode="greedy")
-        return self._results(collector.take_stats(everyone))
+        return self._scores(collector.take_stats(everyone))
 
-    def _results(self, found: Mapping[str, np.ndarray]) -> list[dict[str, Any]]:
+    def _scores(self, found: Mapping[str, np.ndarray]) -> Scores:
         nothing = np.full(len(self.replicas), np.nan)
         returns = found.get("return", nothing)
         score = returns if np.isfinite(returns).any() else found.get("reward", nothing)
-        return [
-            {"eval_return": _number(score[r]), "eval_return_std": None, "eval_episodes": 0}
-            | {name: _number(value[r]) for name, value in found.items()}
-            for r in range(len(self.replicas))
-        ]
+        return Scores(
+            [
+                {"eval_return": _number(score[r]), "eval_return_std": None, "eval_episodes": 0}
+                | {name: _number(value[r]) for name, value in found.items()}
+                for r in range(len(self.replicas))
+            ]
+        )
 
 
 def _number(value: np.floating[Any]) -> float | None:

@@ -1,25 +1,95 @@
-"""Playing whole episodes with an agent, of which nothing is changed."""
+"""Playing whole episodes: the one loop under evaluation, recording and watching."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from rlrun import envs
 from rlrun.collector import mode_of, reset
-from rlrun.core import Algorithm, Mode
+from rlrun.core import Algorithm, Memory, Mode
 from rlrun.lazy import torch
 from rlrun.rng import Stream, child, keys
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
+Player = Callable[
+    [np.ndarray, np.ndarray], np.ndarray
+]  # obs [R, P, ...], first [R, P] -> actions [R, P, ...]
+
+
+class Step(NamedTuple):
+    """One step of all sub-envs, [R, P, ...]; the env may overwrite its arrays at the next one."""
+
+    obs: np.ndarray
+    action: np.ndarray
+    reward: np.ndarray
+    terminated: np.ndarray
+    truncated: np.ndarray
+    next_obs: np.ndarray
+    info: Mapping[str, Any]  # as the env gives it, [R * P]
+    counts: np.ndarray  # whether the step belongs to an episode that is asked for
+
+
+def play(
+    env: VectorEnv,
+    player: Player,
+    seed: np.ndarray,
+    *,
+    asked: np.ndarray | None = None,
+    options: Mapping[str, Any] | None = None,
+    under_way: np.ndarray | None = None,
+) -> Iterator[Step]:
+    """One episode in each of R x P sub-envs, step by step, until the last one has ended.
+
+    Args:
+        seed: of the episodes, uint64 [R, P].
+        asked: which of them are wanted, bool [R, P]; all by default.
+        under_way: the observations [R, P, ...] of episodes that go on; else they begin anew.
+    """
+    lead = seed.shape
+    shape = (*lead, *(env.single_observation_space.shape or ()))
+    obs = reset(env, seed, np.ones(lead, bool), options or {}) if under_way is None else under_way
+    obs = obs.reshape(shape)
+    first = np.full(lead, under_way is None)
+    counts = np.ones(lead, bool) if asked is None else asked
+    while counts.any():
+        action = player(obs, first)
+        flat, reward, terminated, truncated, info = env.step(action.reshape(-1, *action.shape[2:]))
+        next_obs = flat.reshape(shape)
+        ends = terminated.reshape(lead), truncated.reshape(lead)
+        yield Step(obs, action, reward.reshape(lead), *ends, next_obs, info, counts)
+        obs, first = next_obs, ends[0] | ends[1]
+        counts = counts & ~first
+        if counts.any() and first.any() and mode_of(env) == "Disabled":
+            obs = reset(env, seed, first, options or {}).reshape(shape)  # padding; it counts nowhere
+
+
+class AlgorithmPlayer:
+    """An algorithm as a player: it holds the memory, and keeps no record for gradients."""
+
+    def __init__(
+        self, algo: Algorithm, memory: Memory, *, mode: Mode, step: np.ndarray, rng: Stream, dtype: Any
+    ) -> None:
+        """`dtype` is the torch type of observations."""
+        self._algo, self._memory, self._dtype = algo, memory, dtype
+        self._how: dict[str, Any] = {"step": step, "mode": mode, "rng": rng}
+        self._device = rng.device
+
+    def __call__(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        with torch.no_grad():
+            seen = torch.from_numpy(obs).to(self._device, self._dtype)
+            act = self._algo.act(seen, self._memory, torch.from_numpy(first).to(self._device), **self._how)
+        self._memory = act.memory
+        return act.action.cpu().numpy()
+
 
 @dataclass(frozen=True)
-class Scores:
+class Played:
     """What was played; every array is [R, episodes]."""
 
     returns: np.ndarray
@@ -44,62 +114,38 @@ def run_episodes(
     dtype: str = "float32",
     options: Mapping[str, Any] | None = None,
     record: tuple[str, ...] = (),
-) -> tuple[Scores, dict[str, np.ndarray]]:
+) -> tuple[Played, dict[str, np.ndarray]]:
     """Play `episodes` whole episodes for each replica; episode i of a seed is always the same.
 
     `purpose` names the seeds' family ("eval", "test"); the env has R * P sub-envs, and
     episodes are played P at a time. Returns the scores, and the info arrays named in
     `record` as [R, P, steps] of the last round.
     """
-    replicas = len(seeds)
-    parallel = env.num_envs // replicas
-    lead = (replicas, parallel)
+    parallel = env.num_envs // len(seeds)
+    lead = (len(seeds), parallel)
     obs_space, _ = envs.spaces(env)
     obs_type = getattr(torch, dtype if obs_space.dtype.startswith("float") else obs_space.dtype)
-    names = tuple(getattr(env, "metrics", ()))
+    names = envs.abilities(env).metrics
     base = keys(seeds, purpose)[:, None]
-    returns, lengths = (np.zeros((replicas, episodes)) for _ in range(2))
-    sums = {name: np.zeros((replicas, episodes)) for name in names}
-    trace: dict[str, list[np.ndarray]] = {name: [] for name in record}
-    everyone = np.ones(lead, bool)
-
-    for begin in range(0, episodes, parallel):
-        count = min(parallel, episodes - begin)
+    rounds = -(-episodes // parallel)
+    sums = {name: np.zeros((lead[0], rounds * parallel)) for name in ("return", "length", *names)}
+    trace: dict[str, list[np.ndarray]] = {}
+    for begin in range(0, rounds * parallel, parallel):
         # A stream per round: the length of one replica's episodes must not move another's draws.
         rng = Stream(seeds, f"{purpose}/act/{begin}", device)
-        index = np.arange(begin, begin + parallel)[None]
-        seed = child(base, index)
-        obs = reset(env, seed, everyone, options or {})
-        first, running = everyone, np.broadcast_to(np.arange(parallel) < count, lead)
         memory = algo.initial_memory(parallel)
-        total, length = np.zeros(lead), np.zeros(lead, np.int64)
-        info_total = {name: np.zeros(lead) for name in names}
+        player = AlgorithmPlayer(algo, memory, mode=mode, step=step, rng=rng, dtype=obs_type)
+        index = np.arange(begin, begin + parallel)[None]
+        asked = np.broadcast_to(index < episodes, lead)
+        total = {name: row[:, begin : begin + parallel] for name, row in sums.items()}
         trace = {name: [] for name in record}
-        with torch.no_grad():
-            while running.any():
-                act = algo.act(
-                    torch.from_numpy(obs.reshape(*lead, *obs_space.shape)).to(device, obs_type),
-                    memory,
-                    torch.from_numpy(first).to(device),
-                    step=step,
-                    mode=mode,
-                    rng=rng,
-                )
-                memory = act.memory
-                action = act.action.cpu().numpy()
-                obs, reward, terminated, truncated, info = env.step(action.reshape(-1, *action.shape[2:]))
-                total += np.where(running, reward.reshape(lead), 0.0)
-                length += running
-                for name in names:
-                    info_total[name] += np.where(running, np.asarray(info[name]).reshape(lead), 0.0)
-                for name in record:
-                    trace[name].append(np.where(running, np.asarray(info[name]).reshape(lead), np.nan))
-                first = (terminated | truncated).reshape(lead)
-                running = running & ~first
-                if running.any() and first.any() and mode_of(env) == "Disabled":
-                    obs = reset(env, seed, first, options or {})  # padding; not counted
-        window = slice(begin, begin + count)
-        returns[:, window], lengths[:, window] = total[:, :count], length[:, :count]
-        for name in names:
-            sums[name][:, window] = info_total[name][:, :count]
-    return Scores(returns, lengths, sums), {name: np.stack(rows, -1) for name, rows in trace.items()}
+        for now in play(env, player, child(base, index), asked=asked, options=options):
+            total["return"] += np.where(now.counts, now.reward, 0.0)
+            total["length"] += now.counts
+            for name in names:
+                total[name] += np.where(now.counts, np.asarray(now.info[name]).reshape(lead), 0.0)
+            for name in record:
+                trace[name].append(np.where(now.counts, np.asarray(now.info[name]).reshape(lead), np.nan))
+    asked_for = {name: row[:, :episodes] for name, row in sums.items()}
+    played = Played(asked_for.pop("return"), asked_for.pop("length"), asked_for)
+    return played, {name: np.stack(rows, -1) for name, rows in trace.items()}

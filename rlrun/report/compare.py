@@ -9,20 +9,22 @@ from typing import Any
 from rlrun.config import ConfigError
 from rlrun.evals.stats import aggregate
 from rlrun.report.table import number
+from rlrun.runs.folder import RunFolder
 
 
 def rows(paths: list[Path]) -> list[dict[str, Any]]:
     """One row per config under `paths`, best median first; runs that differ in seed alone are pooled."""
     pooled: dict[str, dict[str, Any]] = {}
-    for folder in sorted({run.parent for path in paths for run in path.glob("**/run.json")}):
-        if not (folder / "summary.json").is_file():
+    for folder in sorted({run.path for path in paths for run in RunFolder.under(path)}):
+        run = RunFolder(folder)
+        if not run.summary_file.is_file():
             continue  # not finished
         try:
-            record, summary = (
-                json.loads((folder / name).read_text()) for name in ("run.json", "summary.json")
-            )
+            record, summary = (json.loads(file.read_text()) for file in (run.record, run.summary_file))
             config = record["config"]
-            scores = {(r["seed"], r["fold"]): r["eval_return"] for r in summary["replicas"]}
+            scores = {
+                (r["seed"], r["fold"], r.get("variant", 0)): r["eval_return"] for r in summary["replicas"]
+            }
             same = {k: v for k, v in config.items() if k not in ("seed", "replicas", "out", "choices")}
             row = pooled.setdefault(
                 json.dumps(same, sort_keys=True),

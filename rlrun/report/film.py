@@ -7,12 +7,11 @@ from pathlib import Path
 import numpy as np
 
 from rlrun import envs
-from rlrun.collector import mode_of, reset
+from rlrun.collector import mode_of
 from rlrun.config import ConfigError
-from rlrun.config.plain import from_dict
-from rlrun.core import Memory
+from rlrun.evals.play import play
 from rlrun.rng import child, keys
-from rlrun.runs.folder import read_run
+from rlrun.runs.folder import RunFolder
 from rlrun.runs.load import load, training_envs
 
 _MAX_FRAMES = 1000
@@ -20,7 +19,7 @@ _ENDLESS_SECONDS = 10  # shown of what never ends
 _COLOURS = 64  # of a GIF's palette: these scenes are flat
 
 
-def play(folder: Path, out: Path, replica: int = 0) -> float:
+def film(folder: Path, out: Path, replica: int = 0) -> float:
     """Write one greedy episode of a replica to the GIF `out`; returns the episode's return.
 
     Where no episode ever ends, it goes on from where training stopped, without learning.
@@ -33,9 +32,8 @@ def play(folder: Path, out: Path, replica: int = 0) -> float:
     except ImportError:
         raise ConfigError("making a GIF needs Pillow", "pip install 'rlrun[render]'") from None
 
-    policy = load(folder, replica)
-    record = read_run(folder)
-    config = from_dict(record["config"]).env
+    policy, run = load(folder, replica), RunFolder(folder)
+    config = run.config().env
     training = training_envs(folder, replica) if config.never_ends else None
     env = training.env if training else envs.make(config, 1)
     if mode_of(env) != "Disabled" or not hasattr(env, "render_frame"):
@@ -43,24 +41,24 @@ def play(folder: Path, out: Path, replica: int = 0) -> float:
             f"{folder}: this environment cannot be drawn", "play works with native and Gymnasium envs"
         )
     fps = int(env.metadata.get("render_fps", 30))
-    memory: Memory | None = None
-    if training and training.obs is not None:
-        obs, memory, limit = training.obs[0], training.memory, _ENDLESS_SECONDS * fps
-    else:
-        seed = child(
-            keys([int(record["replicas"][replica]["seed"])], "play")[:, None], np.zeros((1, 1), np.int64)
-        )
-        obs, limit = reset(env, seed, np.ones((1, 1), bool), {}), _MAX_FRAMES
-    first, total, done, frames = np.full(env.num_envs, memory is None), 0.0, False, []
+    index = np.arange(1 if training is None else env.num_envs)[None]
+    seed = child(keys([run.replicas()[replica].seed], "play")[:, None], index)
+    goes_on = training is not None and training.obs is not None
+    player = policy.player(training.memory if training and goes_on else None)
+    under_way = training.obs if training and goes_on else None
+    limit = _ENDLESS_SECONDS * fps if goes_on else _MAX_FRAMES
+    total, frames = 0.0, []
+
+    def watched(obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        frames.append(Image.fromarray(env.render_frame(0)))  # what the agent looks at
+        return player(obs, first)
+
     try:
+        for now in play(env, watched, seed, under_way=under_way):
+            total += float(now.reward[0, 0])
+            if len(frames) >= limit - 1 or now.terminated[0, 0] or now.truncated[0, 0]:
+                break
         frames.append(Image.fromarray(env.render_frame(0)))
-        while not done and len(frames) < limit:
-            action, memory = policy.act(obs, memory, first)
-            first = np.zeros_like(first)
-            obs, reward, terminated, truncated, _ = env.step(action)
-            total += float(reward[0])
-            done = bool(terminated[0] or truncated[0])
-            frames.append(Image.fromarray(env.render_frame(0)))
     except (NotImplementedError, ImportError) as error:
         raise ConfigError(f"{folder}: {error}") from None
     every = max(fps // 25, 1)  # viewers slow down what is faster

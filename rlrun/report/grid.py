@@ -16,24 +16,13 @@ from rlrun.report.plots import GREY, new_figure
 from rlrun.report.table import number
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rlrun.core import Algorithm, TransitionTable
+    from rlrun.core import TransitionTable
 
 _ORDER = "←↓→↑"
 _STEP = {"←": (-1, 0), "→": (1, 0), "↑": (0, -1), "↓": (0, 1)}  # columns and rows of a picture
 
 
-def values(algo: Algorithm, table: TransitionTable, replica: int) -> Tensor:
-    """The action values [S, A] that one replica gives to every state of the table."""
-    weights = next(iter(algo.state(("weights",)).values()))  # [R, ...]
-    obs = torch.arange(len(table.terminal), device=weights.device).expand(len(weights), -1)
-    with torch.no_grad():
-        q = algo.q(obs, algo.initial_memory(obs.shape[1]), torch.ones_like(obs, dtype=torch.bool))  # type: ignore[attr-defined]
-    return q[replica].cpu()
-
-
-def policy_text(table: TransitionTable, q: Tensor) -> str:
+def policy_text(table: TransitionTable, q: np.ndarray) -> str:
     """The greedy actions of q [S, A] as arrows on the table's grid; several where they tie.
 
     A terminal state is a dot, and a cell that no episode comes to is a #. Actions without a
@@ -49,23 +38,23 @@ def policy_text(table: TransitionTable, q: Tensor) -> str:
     return "\n".join(" ".join(cell.center(width) for cell in row).rstrip() for row in rows)
 
 
-def policy_png(table: TransitionTable, q: Tensor, path: Path) -> bool:
+def policy_png(table: TransitionTable, q: np.ndarray, path: Path) -> bool:
     """Draw the greedy actions of q [S, A] on a heat map of their values; False if that cannot be done."""
     if table.shape is None:
         return False
     rows, columns = table.shape
     if (figure := new_figure(path, 1.2 + 0.62 * columns, 0.6 + 0.62 * rows)) is None:
         return False
-    from matplotlib.patches import Rectangle
-
-    value = np.where(_beyond(table) | table.terminal, np.nan, q.amax(-1).double().numpy())
+    value = np.where(_beyond(table) | table.terminal, np.nan, q.max(-1).astype(float))
     axes = figure.subplots()
     image = axes.imshow(value.reshape(rows, columns), cmap="YlGnBu_r")
     middle = np.nanmean([np.nanmin(value), np.nanmax(value)])
     for state, cell in enumerate(_cells(table, q)):
         y, x = divmod(state, columns)
         if cell == "#":
-            axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, color="#46505c"))
+            axes.fill(
+                (x - 0.5, x + 0.5, x + 0.5, x - 0.5), (y - 0.5, y - 0.5, y + 0.5, y + 0.5), color="#46505c"
+            )
             continue
         colour = "white" if value[state] < middle else "#1d2733"
         arrows = [name for name in cell if name in _STEP]
@@ -88,11 +77,12 @@ def _beyond(table: TransitionTable) -> np.ndarray:
     return np.zeros(len(table.terminal), bool) if table.reachable is None else ~table.reachable
 
 
-def _cells(table: TransitionTable, q: Tensor) -> list[str]:
+def _cells(table: TransitionTable, q: np.ndarray) -> list[str]:
     """Each state's greedy actions as text; . where an episode ends, # where none comes to."""
     names = _arrows(table)
     chosen = [
-        "".join(sorted((names[a] for a in np.flatnonzero(row)), key=_ORDER.find)) for row in best(q).numpy()
+        "".join(sorted((names[a] for a in np.flatnonzero(row)), key=_ORDER.find))
+        for row in best(torch.from_numpy(q)).numpy()
     ]
     return np.select([_beyond(table), table.terminal], ["#", "."], chosen).tolist()
 

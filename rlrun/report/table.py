@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rlrun.runs.folder import RunFolder
+
 MANY = 20  # replicas beyond which single rows say less than quantiles
 
 
-def results_table(summary: Mapping[str, Any], folder: Path | None = None) -> str:
+def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -> str:
     """The scores of a summary.json as text, with what to type next."""
     rows = summary["replicas"]
     scored = [row for row in rows if row.get("eval_return") is not None]
     lines = [*_replica_lines(rows, scored), _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
     if summary.get("policy", "last") != "last":
         lines.append(f"scores are of each replica's policy with the {summary['policy']}, on fresh seeds")
+    if summary.get("recorded"):
+        lines.append("the recorded test: a walk-forward run is scored once, and not again")
     if "wall_seconds" in summary:
         done = (
             f"{summary['env_steps']:,} env steps"
@@ -33,10 +36,10 @@ def results_table(summary: Mapping[str, Any], folder: Path | None = None) -> str
     return "\n".join(lines)
 
 
-def _next_command(folder: Path) -> str:
+def _next_command(folder: RunFolder) -> str:
     """What one would look at now: the report of a walk-forward run, else the agent at work."""
-    if (folder / "report.md").exists():
-        return f"less {folder / 'report.md'}"
+    if folder.report.exists():
+        return f"less {folder.report}"
     return f"rlrun play {folder}"
 
 

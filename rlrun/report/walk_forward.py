@@ -1,8 +1,4 @@
-"""What a run shows at its end: a table, a learning curve, and the walk-forward report.
-
-Pictures need matplotlib, which is imported when one is drawn; without it a line on stderr says
-how to get it, and everything else is written all the same.
-"""
+"""The walk-forward report, from the files of a run: what the folds say, in words and pictures."""
 
 from __future__ import annotations
 
@@ -10,26 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rlrun.evals import stats
 from rlrun.report.plots import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
 from rlrun.report.table import number
-
-if TYPE_CHECKING:
-    from rlrun.evals.folds import Plan
-    from rlrun.evals.walk_forward import WalkForward, WalkForwardConfig
-
-
-# The table at a run's end
-
-
-# The learning curve
-
-
-# Walk-forward
+from rlrun.runs.folder import RunFolder
 
 
 @dataclass(frozen=True)
@@ -48,55 +32,56 @@ class _Run:
         return float(self.pnl.sum())
 
 
-def walk_forward_report(
-    folder: Path,
-    evaluation: WalkForward,
-    results: Sequence[Mapping[str, Any]],
-    steps: Mapping[str, np.ndarray],
-    curves: Mapping[str, Mapping[str, np.ndarray]],
-) -> dict[str, Any]:
-    """Write report.md, report.json, folds.png and equity.png; returns what report.json holds.
-
-    `results` has one entry per replica; `steps` holds the info arrays [R, 1, T] of the
-    agents' test, `curves` the same of each baseline.
-    """
-    config, choices = evaluation.config, evaluation.run.choices
-    plan = evaluation.plan.to_json()
-    runs = list(_runs(evaluation, steps, curves))
+def walk_forward_report(run: RunFolder) -> dict[str, Any]:
+    """Write report.md, report.json, folds.png and equity.png; returns what report.json holds."""
+    config: Any = run.config()
+    plan, steps = run.read_plan(), run.read_steps()
+    played = list(_runs(steps, config.eval.baselines))
+    results = [
+        {"seed": row["seed"], "fold": row["fold"]} | {k: v for k, v in row.items() if k not in _NOT_RESULTS}
+        for row in run.summary()["replicas"]
+    ]
     data = {
-        "title": f"{choices.get('algo', 'agent')} on {choices.get('env', 'env')}",
-        **_findings(plan, runs, config),
-        "replicas": [
-            {"seed": replica.seed, "fold": replica.fold, **result}
-            for replica, result in zip(evaluation.replicas, results, strict=True)
-        ],
+        "title": f"{config.choices.get('algo', 'agent')} on {config.choices.get('env', 'env')}",
+        **_findings(plan, played, config.eval),
+        "replicas": results,
     }
-    pictures = _draw_folds(evaluation.plan, folder / "folds.png") and _draw_equity(
-        runs, data, folder / "equity.png"
-    )
-    (folder / "report.md").write_text(_markdown(plan, data, pictures), encoding="utf-8")
-    (folder / "report.json").write_text(json.dumps(data, indent=1, allow_nan=False), encoding="utf-8")
+    pictures = _draw_folds(plan, run.folds) and _draw_equity(played, data, run.equity)
+    run.report.write_text(_markdown(plan, data, run if pictures else None), encoding="utf-8")
+    run.report_json.write_text(json.dumps(data, indent=1, allow_nan=False), encoding="utf-8")
     return data
 
 
-def _runs(
-    evaluation: WalkForward,
-    steps: Mapping[str, np.ndarray],
-    curves: Mapping[str, Mapping[str, np.ndarray]],
-) -> Iterator[_Run]:
-    """The agent's runs, and each baseline's once a fold."""
-    index, seen = evaluation.data.index, set()
-    for replica in evaluation.replicas:
-        policies = {"agent": steps, **({} if replica.fold in seen else curves)}
-        seen.add(replica.fold)
-        for policy, arrays in policies.items():
-            scored = arrays["scored"][replica.index, 0] == 1.0
-            t, pnl, cost = (arrays[name][replica.index, 0][scored] for name in ("t", "pnl", "cost"))
-            seed = replica.seed if policy == "agent" else None
-            yield _Run(policy, int(replica.fold or 0), seed, index[t.astype(np.int64)], pnl, cost)
+_NOT_RESULTS = ("replica", "seed", "fold", "variant", "steps", "failed")
 
 
-def _findings(plan: Mapping[str, Any], runs: Sequence[_Run], config: WalkForwardConfig) -> dict[str, Any]:
+def _runs(steps: Sequence[Mapping[str, str]], baselines: Sequence[str]) -> Iterator[_Run]:
+    """The agent's runs, and each baseline's once a fold, from the rows of the scored steps."""
+    by_replica: dict[int, list[Mapping[str, str]]] = {}
+    for row in steps:
+        by_replica.setdefault(int(row["replica"]), []).append(row)
+    seen: set[int] = set()
+    for _, rows in sorted(by_replica.items()):
+        fold, seed = int(rows[0]["fold"]), int(rows[0]["seed"])
+        columns = {"agent": "pnl"} | ({} if fold in seen else {name: f"pnl_{name}" for name in baselines})
+        seen.add(fold)
+        for policy, column in columns.items():
+            own = [row for row in rows if row[column]]  # empty where it had no step: after ruin
+            pnl = np.array([float(row[column]) for row in own])
+            cost = np.array([float(row["cost"]) if policy == "agent" else 0.0 for row in own])
+            yield _Run(
+                policy, fold, seed if policy == "agent" else None, _times([r["time"] for r in own]), pnl, cost
+            )
+
+
+def _times(labels: Sequence[Any]) -> np.ndarray:
+    """int64, or datetime64[ns], from what `rlrun.evals.folds.label` made of it."""
+    if all(str(label).lstrip("-").isdigit() for label in labels):
+        return np.array([int(label) for label in labels], np.int64)
+    return np.array(labels, "datetime64[ns]")
+
+
+def _findings(plan: Mapping[str, Any], runs: Sequence[_Run], config: Any) -> dict[str, Any]:
     agent = sorted((run for run in runs if run.policy == "agent"), key=lambda run: (run.fold, run.seed or 0))
     numbers = [fold["fold"] for fold in plan["folds"]]
     seeds = sorted({run.seed for run in agent if run.seed is not None})
@@ -160,11 +145,11 @@ def _conclusion(found: stats.Paired, baseline: str, level: float, seeds: int) ->
     )
 
 
-def _markdown(plan: Mapping[str, Any], data: Mapping[str, Any], pictures: bool) -> str:
+def _markdown(plan: Mapping[str, Any], data: Mapping[str, Any], pictures: RunFolder | None) -> str:
     names, base, found = list(data["total"]["baselines"]), data["baseline"], data["paired"]
     out = [f"# {data['title']}", "", f"**{data['conclusion']}**", ""]
     if pictures:
-        out += ["![Out-of-sample result](equity.png)", ""]
+        out += [f"![Out-of-sample result]({pictures.equity.name})", ""]
     out += [
         f"Score: the sum of pnl over a test window, the agent's as mean ± standard deviation over "
         f"{len(data['seeds'])} seed{'s' * (len(data['seeds']) != 1)}. The headline compares with `{base}`, "
@@ -199,8 +184,14 @@ def _markdown(plan: Mapping[str, Any], data: Mapping[str, Any], pictures: bool) 
         "## Folds",
         "",
     ]
+    return "\n".join([*out, *_fold_lines(plan, pictures)])
+
+
+def _fold_lines(plan: Mapping[str, Any], pictures: RunFolder | None) -> list[str]:
+    """The windows of every fold, and what was left out."""
+    out = []
     if pictures:
-        out += ["![Fit, validation and test windows](folds.png)", ""]
+        out += [f"![Fit, validation and test windows]({pictures.folds.name})", ""]
     header = ["fold", "fit", "validation", "test", "fit rows", "validation rows", "test rows"]
     rows = []
     for fold in plan["folds"]:
@@ -228,7 +219,7 @@ def _markdown(plan: Mapping[str, Any], data: Mapping[str, Any], pictures: bool) 
         "been used to choose settings before.",
         "",
     ]
-    return "\n".join(out)
+    return out
 
 
 def _interval_lines(found: Mapping[str, Any]) -> Iterator[str]:
@@ -254,20 +245,19 @@ def _md_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
     return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
 
 
-def _draw_folds(plan: Plan, path: Path) -> bool:
-    if (figure := new_figure(path, 8, 0.8 + 0.42 * (len(plan.folds) + 1))) is None:
+def _draw_folds(plan: Mapping[str, Any], path: Path) -> bool:
+    folds = plan["folds"]
+    if (figure := new_figure(path, 8, 0.8 + 0.42 * (len(folds) + 1))) is None:
         return False
     axes = figure.subplots()
-    index = np.arange(plan.n_rows) if plan.dates is None else plan.dates
-    axes.xaxis.update_units(index)  # dates, if they are dates
-    position = np.asarray(axes.convert_xunits(index), float)
+    axes.xaxis.update_units(_times(plan["index"]))  # dates, if they are dates
     for name, words, color in (("fit", "fit", BLUE), ("val", "validation", ORANGE), ("test", "test", GREEN)):
-        windows = [(fold.number, *fold.windows[name]) for fold in plan.folds if name in fold.windows]
+        windows = [(fold["fold"], *fold["dates"][name]) for fold in folds if name in fold]
         if windows:
-            rows, first, after = np.array(windows).T
-            left, right = position[first], position[after - 1]
+            rows, first, last = zip(*windows, strict=True)
+            left, right = (np.asarray(axes.convert_xunits(_times(ends)), float) for ends in (first, last))
             axes.barh(rows, right - left, left=left, height=0.62, color=color, label=words)
-    axes.set(yticks=[fold.number for fold in plan.folds], ylabel="fold")
+    axes.set(yticks=[fold["fold"] for fold in folds], ylabel="fold")
     axes.invert_yaxis()
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
     save_figure(figure, path, lines="x")

@@ -1,151 +1,240 @@
-"""One run folder: every file name in it, its status, its lock and its record."""
+"""One run folder: the name of every file in it, and its record, status, summary and lock.
+
+Nothing else spells these names. A folder is data, perhaps a stranger's: what is read is
+bounded and checked, and imports nothing.
+"""
 
 from __future__ import annotations
 
+import csv
 import fcntl
+import gzip
+import io
 import json
 import os
-import platform
 import re
 import secrets
-import sys
 import time
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from rlrun import registry
 from rlrun.config import ConfigError
-from rlrun.config.plain import config_hash, from_dict, to_dict
+from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica
 from rlrun.files import read_regular, write_atomic
-from rlrun.lazy import torch
-from rlrun.runs.task import Task
-from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
+from rlrun.runs.spaces import from_dict as space_from_dict
+from rlrun.spaces import Space
 
-SCHEMA = 1
-
-
-def write_status(folder: Path, status: str, step: int, reason: str = "") -> None:
-    record = {"status": status, "step": step, "reason": reason}
-    write_atomic(folder / "status.json", json.dumps(record).encode())
+SCHEMA = 1  # of run.json
 
 
-def new_folder(config: RunConfig) -> Path:
-    """outputs/<algo>-<env>/<time>-<4 random characters>, not made yet; env=gym goes by its id."""
-    stamp = time.strftime("%Y%m%d-%H%M%S")
-    names = [config.choices.get(g, registry.entry_of(getattr(config, g)).kind) for g in ("algo", "env")]
-    if hasattr(config.env, "id"):
-        names[1] = re.sub(r"[^A-Za-z0-9._-]", "_", config.env.id)
-    return Path(config.out) / "-".join(names) / f"{stamp}-{secrets.token_hex(2)}"
+class _File:
+    """A file's path, as an attribute of the folder that it is in."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, folder: RunFolder | None, owner: type[RunFolder]) -> Path:
+        return Path(self.name) if folder is None else folder.path / self.name
 
 
-class lock:
-    """Holds RUN/lock while a process trains there; free at once when it dies."""
+class RunFolder:
+    """Paths, and what is read from them and written to them."""
 
-    def __init__(self, folder: Path) -> None:
-        self._path = folder / "lock"
+    record = _File("run.json")  # what the run is: config, versions, spaces, replicas
+    config_yaml = _File("config.yaml")  # for people
+    overrides_yaml = _File("overrides.yaml")
+    status_file = _File("status.json")
+    metrics = _File("metrics.jsonl")
+    summary_file = _File("summary.json")
+    checkpoints = _File("ckpt")
+    lock_file = _File("lock")
+    tensorboard = _File("tb")
+    plan = _File("folds.json")  # what is trained and judged on what
+    steps = _File("test_steps.csv.gz")  # the steps that a test scored
+    report = _File("report.md")
+    report_json = _File("report.json")
+    curve = _File("curve.png")
+    policy = _File("policy.png")
+    equity = _File("equity.png")
+    folds = _File("folds.png")
+    film = _File("play.gif")
+    episodes = _File("episodes")  # a data set, where none is named
 
-    def __enter__(self) -> None:
-        self._handle = os.open(self._path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run is there, whole or not."""
+        return self.record.is_file()
+
+    @property
+    def ended(self) -> bool:
+        """Whether the run came to its end, and was judged."""
+        return (
+            self.status_file.exists()
+            and self.summary_file.exists()
+            and self.status()["status"] in ("finished", "failed")
+        )
+
+    @classmethod
+    def new(cls, config: RunConfig) -> RunFolder:
+        """<out>/<algo>-<env>/<time>-<4 random characters>, not made yet; env=gym goes by its id."""
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        names = [config.choices.get(g, registry.entry_of(getattr(config, g)).kind) for g in ("algo", "env")]
+        if hasattr(config.env, "id"):
+            names[1] = re.sub(r"[^A-Za-z0-9._-]", "_", config.env.id)
+        return cls(Path(config.out) / "-".join(names) / f"{stamp}-{secrets.token_hex(2)}")
+
+    @classmethod
+    def under(cls, path: Path) -> list[RunFolder]:
+        """Every run folder at or below a path, in order of name."""
+        return [cls(file.parent) for file in sorted(path.glob(f"**/{cls.record}"))]
+
+    @classmethod
+    def beside(cls, path: Path) -> list[RunFolder]:
+        """The run folders in the folder that a path is in."""
+        inside = path.parent.glob(f"*/{cls.record}") if path.parent.is_dir() else ()
+        return [cls(file.parent) for file in sorted(inside)]
+
+    # run.json
+
+    def begin(self, config: RunConfig, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
+        """Write what the run is. `record` is run.json without the schema and the config."""
+        import yaml
+
+        plain = to_dict(config)
+        self._write_json(self.record, {"schema": SCHEMA, "config": plain, **record})
+        self.config_yaml.write_text(yaml.safe_dump(plain, sort_keys=False))
+        self.overrides_yaml.write_text(yaml.safe_dump(list(overrides)))
+
+    def read(self) -> dict[str, Any]:
+        """run.json, checked.
+
+        Raises:
+            ConfigError: there is none, or it is not what rlrun writes.
+        """
         try:
-            fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            record = json.loads(read_regular(self.record, 1 << 24))
+            if record["schema"] > SCHEMA:
+                raise ConfigError(
+                    f"{self.record} was written by a newer rlrun (schema {record['schema']}; "
+                    f"this one knows {SCHEMA})"
+                )
+            from_dict(record["config"])
+            space_from_dict(record["obs"]), space_from_dict(record["action"])
+            _replicas(record)
+        except FileNotFoundError:
+            raise ConfigError(f"{self} is not a run folder: it has no {self.record.name}") from None
+        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+            raise ConfigError(f"{self.record} is damaged: {error}") from None
+        return record
+
+    def config(self) -> RunConfig:
+        """The config of run.json."""
+        return from_dict(self.read()["config"])
+
+    def spaces(self) -> tuple[Space, Space]:
+        """Of observations and of actions, as run.json has them."""
+        record = self.read()
+        return space_from_dict(record["obs"]), space_from_dict(record["action"])
+
+    def replicas(self) -> list[Replica]:
+        return _replicas(self.read())
+
+    def imports(self) -> list[str]:
+        """The modules that a run names, of its own accord or in its env's id; nothing is imported.
+
+        Raises:
+            ConfigError: run.json is damaged.
+        """
+        try:
+            config = json.loads(read_regular(self.record, 1 << 24))["config"]
+            module, colon, _ = str(config["env"].get("id") or "").partition(":")
+            return [*map(str, config.get("imports", [])), *([module] if colon else [])]
+        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
+            raise ConfigError(f"{self.record} is damaged: {error}") from None
+
+    # how far it is, and what it scored
+
+    def status(self) -> dict[str, Any]:
+        return json.loads(read_regular(self.status_file, 1 << 20))
+
+    def set_status(self, status: str, step: int, reason: str = "") -> None:
+        """running, finished, failed or interrupted, with a one-line reason."""
+        record = {"status": status, "step": step, "reason": reason}
+        write_atomic(self.status_file, json.dumps(record).encode())
+
+    def summary(self) -> dict[str, Any]:
+        """summary.json.
+
+        Raises:
+            ConfigError: the run has none: it did not come to its end.
+        """
+        try:
+            return json.loads(read_regular(self.summary_file, 1 << 26))
+        except FileNotFoundError:
+            raise ConfigError(f"{self} has no scores yet", f"rlrun resume {self} finishes it") from None
+        except (ValueError, OSError, RecursionError) as error:
+            raise ConfigError(f"{self.summary_file} is damaged: {error}") from None
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        self._write_json(self.summary_file, summary)
+
+    def write_plan(self, plan: Mapping[str, Any]) -> None:
+        self._write_json(self.plan, plan)
+
+    def write_steps(self, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        """The steps that a test scored, as a compressed CSV; the same rows are the same bytes."""
+        text = io.StringIO(newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        write_atomic(self.steps, gzip.compress(text.getvalue().encode(), mtime=0))
+
+    def read_plan(self) -> dict[str, Any]:
+        return json.loads(read_regular(self.plan, 1 << 26))
+
+    def read_steps(self) -> list[dict[str, str]]:
+        """The rows that `write_steps` wrote, by column."""
+        text = gzip.decompress(read_regular(self.steps, 1 << 30)).decode()
+        return list(csv.DictReader(io.StringIO(text, newline="")))
+
+    def _write_json(self, path: Path, content: Mapping[str, Any]) -> None:
+        write_atomic(path, json.dumps(content, indent=1).encode())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Held while a process trains here; free at once when it dies.
+
+        Raises:
+            ConfigError: another process holds it.
+        """
+        handle = os.open(self.lock_file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            os.close(self._handle)
-            raise ConfigError(f"{self._path.parent} is in use: another process is training there") from None
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._handle)
-
-
-def environment(threads: int) -> dict[str, Any]:
-    """What bit-exactness depends on besides the config."""
-    import gymnasium
-
-    import rlrun
-
-    return {
-        "versions": {
-            "rlrun": rlrun.__version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": np.__version__,
-            "gymnasium": gymnasium.__version__,
-        },
-        "threads": threads,
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-    }
+            os.close(handle)
+            raise ConfigError(f"{self} is in use: another process is training there") from None
+        try:
+            yield
+        finally:
+            os.close(handle)
 
 
-def write_run(folder: Path, task: Task, overrides: Sequence[str]) -> None:
-    import yaml
-
-    config = to_dict(task.config)
-    self_test = getattr(task.env, "self_test", None)  # native envs are exact by construction
-    inexact = self_test() if self_test else None
-    if inexact:
-        print(f"rlrun: a resume of this run would not be exact: {inexact}", file=sys.stderr)
-    record = {
-        "schema": SCHEMA,
-        "config": config,
-        "config_hash": config_hash(task.config),
-        **environment(task.config.threads),
-        "obs": space_dict(task.obs),
-        "action": space_dict(task.action),
-        "data_sha256": task.data_sha256,
-        "exact_resume": inexact is None,
-        "R": len(task.evaluation.replicas),
-        "replicas": [{"replica": r.index, "seed": r.seed, "fold": r.fold} for r in task.evaluation.replicas],
-    }
-    write_atomic(folder / "run.json", json.dumps(record, indent=1).encode())
-    (folder / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    (folder / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
-
-
-def read_run(folder: Path) -> dict[str, Any]:
-    """run.json, checked.
-
-    Raises:
-        ConfigError: there is none, or it is not what rlrun writes.
-    """
-    path = folder / "run.json"
-    try:
-        record = json.loads(read_regular(path, 1 << 24))
-        if record["schema"] > SCHEMA:
-            raise ConfigError(
-                f"{path} was written by a newer rlrun (schema {record['schema']}; this one knows {SCHEMA})"
-            )
-        from_dict(record["config"])
-        space_of(record["obs"]), space_of(record["action"])
-        [Replica(int(r["replica"]), int(r["seed"]), r["fold"]) for r in record["replicas"]]
-    except FileNotFoundError:
-        raise ConfigError(f"{folder} is not a run folder: it has no run.json") from None
-    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-        raise ConfigError(f"{path} is damaged: {error}") from None
-    return record
-
-
-def space_dict(space: Space) -> dict[str, Any]:
-    return {"kind": space.kind} | {
-        k: [_bound(x) for x in v] if k in ("low", "high") else v for k, v in asdict(space).items()
-    }
-
-
-def _bound(value: float) -> float | None:
-    return value if np.isfinite(value) else None  # JSON has no infinity
-
-
-def space_of(record: dict[str, Any]) -> Space:
-    if record["kind"] == "discrete":
-        return Discrete(int(record["n"]))
-    if record["kind"] == "multi_discrete":
-        return MultiDiscrete(tuple(int(n) for n in record["nvec"]))
-    low, high = (
-        tuple(fill if x is None else float(x) for x in record[name])
-        for name, fill in (("low", -np.inf), ("high", np.inf))
-    )
-    return Box(tuple(int(n) for n in record["shape"]), low, high, str(record["dtype"]))
+def _replicas(record: Mapping[str, Any]) -> list[Replica]:
+    return [
+        Replica(int(r["replica"]), int(r["seed"]), r["fold"], int(r.get("variant", 0)))
+        for r in record["replicas"]
+    ]

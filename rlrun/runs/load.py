@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,20 +14,21 @@ from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm, Spec
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
-from rlrun.runs.folder import read_run, space_of
+from rlrun.runs.folder import RunFolder
+from rlrun.runs.log import say
 from rlrun.runs.policy import Policy
+from rlrun.runs.session import POLICY, split
+from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.runs.task import Task, build
 from rlrun.state import select
 
 
 def _saved_policies(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """run.json and the policy leaves [R, ...] that a run ended with, best ones where it chose."""
-    from rlrun.runs.session import split
-
-    record = read_run(folder)
-    saved, notes = checkpoint.load(folder / "ckpt", only="tensors")
+    record = RunFolder(folder).read()
+    saved, notes = checkpoint.load(RunFolder(folder).checkpoints, only="tensors")
     for note in notes:
-        print(f"rlrun: {note}", file=sys.stderr)
+        say(note)
     parts = split(saved.files["tensors"])
     state = parts["algo"]
     for name, kept in parts.get("kept", {}).items():
@@ -38,8 +38,6 @@ def _saved_policies(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def _load_policies(algo: Algorithm, state: dict[str, Any]) -> None:
-    from rlrun.runs.session import POLICY
-
     names = algo.state(POLICY).keys()
     algo.load_state({name: value for name, value in state.items() if name in names}, POLICY)
 
@@ -55,8 +53,8 @@ def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> P
     config = from_dict(record["config"])
     seed = int(record["replicas"][replica]["seed"])
     spec = Spec(
-        space_of(record["obs"]),
-        space_of(record["action"]),
+        space_from_dict(record["obs"]),
+        space_from_dict(record["action"]),
         1,
         (seed,),
         config.total_steps,
@@ -73,7 +71,7 @@ def _with_capabilities(spec: Spec, config: RunConfig) -> Spec:
     """Algorithms that are built from a table or dynamics get them again."""
     needs = registry.entry_of(config.algo).build.needs_of(config.algo)
     if "table" in needs:
-        spec = replace(spec, table=getattr(envs.make(config.env, 1), "table", None))
+        spec = replace(spec, table=envs.abilities(envs.make(config.env, 1)).table)
     if "dynamics" in needs:
         spec = replace(spec, dynamics=envs.dynamics(config.env, envs.make(config.env, 1)))
     return spec
@@ -90,11 +88,11 @@ def restore(folder: Path) -> tuple[Task, Algorithm]:
 
 def training_envs(folder: Path, replica: int | None = None) -> Collector:
     """The training environments as a run left them: those of all replicas, or of one alone."""
-    from rlrun.runs.session import split
-
-    record = read_run(folder)
+    record = RunFolder(folder).read()
     config = from_dict(record["config"])
-    state = split(checkpoint.load(folder / "ckpt", only="tensors")[0].files["tensors"])["collector"]
+    state = split(checkpoint.load(RunFolder(folder).checkpoints, only="tensors")[0].files["tensors"])[
+        "collector"
+    ]
     if replica is not None:
         seed = int(record["replicas"][replica]["seed"])
         config, state = replace(config, seed=seed, replicas=1, device="cpu"), select(state, replica)
@@ -105,8 +103,6 @@ def training_envs(folder: Path, replica: int | None = None) -> Collector:
 
 def initialise(algo: Algorithm, source: Path) -> None:
     """Start from another run's trained policies, replica r from its replica r modulo R."""
-    from rlrun.runs.session import POLICY
-
     now = algo.state(POLICY)
     try:
         _, state = _saved_policies(source)

@@ -22,6 +22,11 @@ from rlrun.runs.checkpoint import CheckpointError
 _MANY = 32  # above this many replicas TensorBoard shows quantiles
 
 
+def say(text: str) -> None:
+    """A line to whoever started the run, on stderr."""
+    print(f"rlrun: {text}", file=sys.stderr, flush=True)
+
+
 class MetricsFile:
     """Appends one JSON line a record."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,20 @@ class Policy:
             act = self._algo.act(tensor, memory, flags, step=self._step, mode=self._mode, rng=self._rng)  # type: ignore[arg-type]
         action = act.action[0].cpu().numpy()
         return (action[0] if single else action), act.memory
+
+    def player(self, memory: Memory | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """It as a player of `rlrun.evals.play`, one replica: it keeps the memory."""
+
+        def act(obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+            nonlocal memory
+            action, memory = self.act(obs[0], memory, first[0])
+            return action[None]
+
+        return act
+
+    def has(self, name: str) -> bool:
+        """Whether it estimates such values: q or value."""
+        return hasattr(self._algo, name)
 
     def q(self, obs: Any, memory: Memory | None = None, first: Any = None) -> np.ndarray:
         """Action values, [A] or [N, A]. AttributeError if the algorithm has none."""

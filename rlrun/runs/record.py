@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from rlrun import envs
-from rlrun.collector import mode_of, reset
 from rlrun.config import ConfigError
 from rlrun.config.plain import from_dict
 from rlrun.data import minari as minari_format
 from rlrun.data.steps import ABOUT, STORED, firsts, save
+from rlrun.evals.play import play as played
 from rlrun.rng import Stream, child, keys
 from rlrun.runs import checkpoint
-from rlrun.runs.folder import read_run
+from rlrun.runs.folder import RunFolder
 from rlrun.runs.load import load
 from rlrun.spaces import Box, MultiDiscrete, Space
 
@@ -45,7 +45,7 @@ def record(
     else:
         arrays, about = play(folder, episodes, replica, mode)
     if minari is not None:
-        env = envs.make(from_dict(read_run(folder)["config"]).env, 1)
+        env = envs.make(from_dict(RunFolder(folder).read()["config"]).env, 1)
         spaces = env.single_observation_space, env.single_action_space
         minari_format.save(minari, arrays, *spaces, about)
     if out is not None:
@@ -63,32 +63,25 @@ def play(
     uses, the same in every mode; the rewards are the env's own.
     """
     policy = None if mode == "random" else load(folder, replica, mode)
-    run = read_run(folder)
+    run = RunFolder(folder).read()
     config, seed = from_dict(run["config"]), int(run["replicas"][replica]["seed"])
     if config.env.never_ends:
         raise ConfigError(f"{folder}: its env never ends, and data sets are of whole episodes")
     env = envs.make(config.env, episodes)
     obs_space, action_space = envs.spaces(env)
     rng = Stream([seed], "record/random")
-    everyone, running = np.ones((1, episodes), bool), np.ones(episodes, bool)
+
+    def at_random(obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        return _uniform(action_space, rng.numbers(episodes, *action_space.shape)[0])[None]
+
+    player = at_random if policy is None else policy.player()
     seeds = child(keys([seed], "record")[:, None], np.arange(episodes)[None])
-    obs, memory, first = reset(env, seeds, everyone, {}), None, running
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in (*STORED, "running")}
-    while running.any():
-        if policy is None:
-            action = _uniform(action_space, rng.numbers(episodes, *action_space.shape)[0])
-        else:
-            action, memory = policy.act(obs, memory, first)
-        next_obs, reward, terminated, truncated, _ = env.step(action)
-        step = (obs, action, reward, terminated, truncated, next_obs, running)
-        for name, value in zip(rows, step, strict=True):
-            rows[name].append(np.array(value))
-        obs, first = next_obs, terminated | truncated
-        running = running & ~first
-        if running.any() and first.any() and mode_of(env) == "Disabled":
-            obs = reset(env, seeds, first[None], {})  # padding; not kept
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in (*STORED, "counts")}
+    for now in played(env, player, seeds):
+        for name, row in rows.items():
+            row.append(np.array(getattr(now, name)[0]))
     env.close()
-    kept = np.stack(rows.pop("running"), 1)  # [episodes, T]
+    kept = np.stack(rows.pop("counts"), 1)  # [episodes, T]
     types = {"obs": obs_space.dtype, "next_obs": obs_space.dtype, "action": action_space.dtype}
     types |= {"reward": "float64", "terminated": "bool", "truncated": "bool"}
     arrays = {name: np.stack(values, 1)[kept].astype(types[name]) for name, values in rows.items()}
@@ -103,8 +96,8 @@ def replayed(folder: Path, episodes: int, replica: int = 0) -> tuple[dict[str, n
     Raises:
         ConfigError: the run has no replay buffer, or fewer episodes in it.
     """
-    run = read_run(folder)
-    saved, _ = checkpoint.load(folder / "ckpt", only="replay")
+    run = RunFolder(folder).read()
+    saved, _ = checkpoint.load(RunFolder(folder).checkpoints, only="replay")
     leaves = {name.rpartition("replay.")[2]: leaf[replica] for name, leaf in saved.files["replay"].items()}
     if not leaves.keys() >= {"cursor", *STORED}:
         raise ConfigError(f"{folder} has no replay buffer", "mode=sample plays new episodes")

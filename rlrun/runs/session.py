@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -21,7 +19,8 @@ import numpy as np
 from rlrun.core import Algorithm
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
-from rlrun.runs.log import MetricsFile, Progress, TensorBoard
+from rlrun.runs.folder import RunFolder
+from rlrun.runs.log import MetricsFile, Progress, TensorBoard, say
 from rlrun.state import State, insert, select
 from rlrun.trainer import Clock, train
 
@@ -102,9 +101,9 @@ class Session:
     def __init__(
         self,
         config: RunConfig,
-        folder: Path,
+        folder: RunFolder,
         algo: Algorithm,
-        collector: Collector | None,
+        collector: Collector,
         evaluation: Evaluation,
         saved: checkpoint.Checkpoint | None = None,
     ) -> None:
@@ -127,8 +126,10 @@ class Session:
             self._restore(saved)
         self._next_due = self._soonest()
         offset = saved.state["metrics_bytes"] if saved else 0
-        self.metrics = MetricsFile(folder / "metrics.jsonl", offset)
-        self.tensorboard = TensorBoard(folder / "tb", evaluation.replicas) if config.log.tensorboard else None
+        self.metrics = MetricsFile(folder.metrics, offset)
+        self.tensorboard = (
+            TensorBoard(folder.tensorboard, evaluation.replicas) if config.log.tensorboard else None
+        )
         if saved and self.tensorboard:
             self.tensorboard.purge(self.step + 1)
         self._saved_at, self._saved_step = time.monotonic(), self.step
@@ -147,7 +148,7 @@ class Session:
     def train(self) -> None:
         """Run the loop to its end; raises Stopped after saving, if a signal came."""
         unit = "steps" if self.algo.rollout_steps else "updates"
-        self.progress = Progress(self.folder.parent.name, self.config.total_steps, unit)
+        self.progress = Progress(self.folder.path.parent.name, self.config.total_steps, unit)
         try:
             train(self.algo, self.collector, self.clock, self.on_step)
             self.save()
@@ -168,6 +169,13 @@ class Session:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def close(self) -> None:
+        """Everything is on disk, and nothing open, when this returns."""
+        self.metrics.sync()
+        self.metrics.close()
+        if self.tensorboard:
+            self.tensorboard.close()
 
     def on_step(self, clock: Clock, metrics: dict[str, Tensor]) -> None:
         """After every update: record, judge and save what is due."""
@@ -212,18 +220,13 @@ class Session:
         reason = f"{tags[0]} is {value} at step {int(self.clock.step[replica])}"
         self.failures[replica] = reason
         self.clock.active[replica] = False
-        print(
-            f"rlrun: replica {replica} ({label}) failed: {reason}; the others go on",
-            file=sys.stderr,
-            flush=True,
-        )
+        say(f"replica {replica} ({label}) failed: {reason}; the others go on")
 
     def _record(self, due: np.ndarray) -> None:
         if not due.any():
             return
         values = self.means.take(due)
-        if self.collector is not None:
-            values |= {f"train/{name}": value for name, value in self.collector.take_stats(due).items()}
+        values |= {f"train/{name}": value for name, value in self.collector.take_stats(due).items()}
         self._write(due, values)
 
     def _judge(self, due: np.ndarray) -> None:
@@ -286,8 +289,7 @@ class Session:
             del tensors[f"algo/{name}"]
         tensors |= {f"means/{k}": v for k, v in self.means.state().items()}
         tensors |= {f"kept/{k}": v for k, v in self.kept.items()}
-        if self.collector is not None:
-            tensors |= {f"collector/{k}": v for k, v in self.collector.state().items()}
+        tensors |= {f"collector/{k}": v for k, v in self.collector.state().items()}
         tensors |= {f"last/{k}": torch.from_numpy(v) for k, v in self.last.items()}
         for name in ("logged", "evaluated", "has_kept", "best", "running"):
             tensors[f"session/{name}"] = torch.from_numpy(getattr(self, name))
@@ -301,7 +303,7 @@ class Session:
             "failures": {str(k): v for k, v in self.failures.items()},
         }
         checkpoint.save(
-            self.folder / "ckpt", self.clock.updates, {"tensors": tensors, "replay": replay}, state
+            self.folder.checkpoints, self.clock.updates, {"tensors": tensors, "replay": replay}, state
         )
         self._saved_update = self.clock.updates
 
@@ -318,8 +320,7 @@ class Session:
         self.clock.updates = saved.state["updates"]
         self.wall_seconds = saved.state["wall_seconds"]
         self.failures = {int(k): v for k, v in saved.state["failures"].items()}
-        if self.collector is not None:
-            self.collector.load_state(parts.get("collector", {}))
+        self.collector.load_state(parts.get("collector", {}))
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._signal:

@@ -18,12 +18,7 @@ def summarise(
     acted = algo.rollout_steps > 0
     rows = []
     for replica, result in zip(replicas, results, strict=True):
-        row = {
-            "replica": replica.index,
-            "seed": replica.seed,
-            "fold": replica.fold,
-            "steps": int(steps[replica.index]),
-        }
+        row = replica.row | {"steps": int(steps[replica.index])}
         if replica.index in session.failures:
             row["failed"] = session.failures[replica.index]
             result = dict.fromkeys(result)

@@ -50,6 +50,7 @@ class Task:
         evaluation = registry.entry_of(config.eval).build(config.eval, config)
         env = envs.make(config.env, len(evaluation.replicas) * config.num_envs)
         obs, action = envs.spaces(env)
+        offers = envs.abilities(env)
         for what, space, kinds in (
             ("observations", obs, algo.obs_kinds),
             ("actions", action, algo.action_kinds),
@@ -71,12 +72,12 @@ class Task:
         if dataset is not None:
             names = config.choices.get("data", "?"), config.choices.get("env", "?")
             check(dataset, obs, action, *names)
-        if "table" in needs and getattr(env, "table", None) is None:
+        if "table" in needs and offers.table is None:
             raise ConfigError(
                 f"algo={label} needs a known transition table, which env={config.choices.get('env')} lacks\n"
                 "choose env=frozen_lake, env=cliff_walking or env=taxi"
             )
-        if "dynamics" in needs and getattr(env, "dynamics", None) is None:
+        if "dynamics" in needs and offers.dynamics is None:
             raise ConfigError(
                 f"algo={label} plans by known dynamics, which env={config.choices.get('env')} lacks\n"
                 "choose env=pendulum or env=cartpole, or let it learn them: algo.dynamics=learned"
@@ -86,7 +87,7 @@ class Task:
     @property
     def data_sha256(self) -> str | None:
         """What identifies the steps that are learned from, and the series that an env plays; None without."""
-        series = getattr(getattr(self.env, "data_spec", None), "sha256", None)
+        series = getattr(envs.abilities(self.env).data_spec, "sha256", None)
         steps = None if self.dataset is None else sha256(self.dataset)
         return "+".join(filter(None, (series, steps))) or None
 
@@ -99,7 +100,7 @@ class Task:
             self.config.total_steps,
             self.config.device,
             self.config.dtype,
-            getattr(self.env, "table", None),
+            envs.abilities(self.env).table,
             envs.dynamics(self.config.env, self.env),
             self.dataset,
         )
@@ -115,15 +116,16 @@ class Task:
             options=self.evaluation.training_options(self.config.num_envs),
             device=self.config.device,
             dtype=self.config.dtype,
+            metrics=envs.abilities(self.env).metrics,
+            sums=envs.abilities(self.env).sums,
         )
 
 
 def _fitting(what: str, obs: Space, action: Space) -> str:
     """The algorithms for such spaces, by the names of their plainest recipes."""
-    registry.import_builtins()
     names = [
         e.kind
-        for e in registry.entries("algo")
+        for e in catalog.everything("algo")
         if obs.kind in e.build.obs_kinds and action.kind in e.build.action_kinds
     ]
     known = catalog.recipes("algo")
@@ -134,22 +136,6 @@ def _fitting(what: str, obs: Space, action: Space) -> str:
 
 def build(config: RunConfig, spec: Spec) -> Algorithm:
     """The algorithm of a config, with fresh weights."""
-    torch.set_num_threads(config.threads)
-    _keep_freed_memory()
     if config.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"device is {config.device}: this machine has no CUDA device\nuse device=cpu")
     return registry.entry_of(config.algo).build(spec, config.algo, config.model)
-
-
-def _keep_freed_memory() -> None:
-    """Let glibc reuse the large blocks that every update frees, not hand them back to the system.
-
-    Without this, many replicas spend their time on page faults: thousands in one update.
-    """
-    import ctypes
-
-    trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(mmap_threshold, 1 << 25)  # the most that it takes
-        mallopt(trim_threshold, 1 << 30)

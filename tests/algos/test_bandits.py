@@ -34,7 +34,7 @@ from rlrun.algos.bandits import (
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.core import Rollout, Spec
-from rlrun.report.film import play
+from rlrun.report.film import film as play
 from rlrun.report.table import number, results_table
 from rlrun.rng import Stream
 from rlrun.runs.load import restore, training_envs
@@ -416,7 +416,7 @@ RUNS, STEPS, WINDOW = 1000, 300, 100
 def run(folder: Path, *overrides: str) -> Result:
     quiet = ("checkpoint.every_seconds=1000", "log.plot=false", "log.tensorboard=false")
     first = () if any(text.startswith("algo=") for text in overrides) else ("algo=ucb",)
-    return execute(compose([*first, f"out={folder}", *quiet, *overrides]), quiet=True)
+    return execute(compose([*first, f"out={folder}", *quiet, *overrides]))
 
 
 def records(folder: Path) -> list[dict[str, Any]]:

@@ -209,8 +209,9 @@ def test_it_counts_updates_and_never_steps_an_environment(tmp_path: Path) -> Non
     config = small("bc", total_steps=37, replicas=2)
     assert BC.rollout_steps == 0
     trial = Trial.of(config)
-    assert trial.collector is None
-    summary = execute(config, folder=tmp_path / "run", quiet=True).summary
+    trial.train(3)
+    assert trial.collector.obs is None  # nothing was ever reset
+    summary = execute(config, folder=tmp_path / "run").summary
     assert summary["env_steps"] == 0 and summary["updates"] == 37
     assert [row["steps"] for row in summary["replicas"]] == [37, 37]
 

@@ -17,15 +17,14 @@ from rlrun.algos.dynamic_programming import (
     ValueIteration,
     ValueIterationConfig,
 )
+from rlrun.api import train
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.core import Spec, TransitionTable
 from rlrun.parts.explore import best
 from rlrun.report.grid import policy_text
-from rlrun.report.grid import values as grid_values
 from rlrun.rng import Stream
 from rlrun.runs.load import restore
-from rlrun.runs.run import execute
 from rlrun.runs.task import Task
 from rlrun.spaces import Discrete
 
@@ -104,7 +103,7 @@ TASKS: list[tuple[list[str], float]] = [
 
 
 def table_of(*overrides: str) -> TransitionTable:
-    return envs.make(compose(["algo=value_iteration", *overrides]).env, 1).table
+    return envs.make(compose(["algo=value_iteration", *overrides]).env, 1).abilities.table
 
 
 @pytest.mark.parametrize(("env", "gamma"), TASKS)
@@ -205,7 +204,7 @@ def test_it_has_converged_once_no_value_moves() -> None:
 def test_a_run_ends_by_convergence_and_resumes_as_converged(tmp_path: Path) -> None:
     def run(*overrides: str) -> Any:
         quiet = (f"out={tmp_path}", "log.plot=false", "log.tensorboard=false", "eval.episodes=200")
-        return execute(compose(["algo=value_iteration", "replicas=2", *quiet, *overrides]), quiet=True)
+        return train(compose(["algo=value_iteration", "replicas=2", *quiet, *overrides]))
 
     result = run()
     summary = result.summary
@@ -214,7 +213,7 @@ def test_a_run_ends_by_convergence_and_resumes_as_converged(tmp_path: Path) -> N
     assert all(row["steps"] == summary["updates"] for row in summary["replicas"])
     _, algo = restore(result.folder)
     config = compose(["algo=value_iteration"])
-    expected = linear_program(envs.make(config.env, 1).table, 0.99)
+    expected = linear_program(envs.make(config.env, 1).abilities.table, 0.99)
     np.testing.assert_allclose(algo.v.numpy(), np.stack([expected] * 2), rtol=0, atol=1e-6)
     # The optimal policy crosses the ice in about 3 of 4 tries of at most 100 steps.
     assert 0.62 < summary["aggregate"]["mean"] < 0.86
@@ -237,7 +236,10 @@ def policy_of(*overrides: str, gamma: float) -> list[str]:
     table = table_of(*overrides)
     algo = agent(table, gamma=gamma, seeds=(1, 2))
     sweep(algo)
-    return policy_text(table, grid_values(algo, table, 1)).splitlines()
+    states = torch.arange(len(table.terminal)).expand(2, -1)
+    return policy_text(
+        table, algo.q(states, (), torch.ones_like(states, dtype=torch.bool))[1].numpy()
+    ).splitlines()
 
 
 def test_the_cliffs_policy_as_arrows() -> None:
@@ -260,14 +262,14 @@ def test_a_mazes_walls_are_no_part_of_its_policy() -> None:
 
 
 def test_a_table_without_a_grid_shows_numbers() -> None:
-    q = torch.tensor([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
+    q = np.array([[0.0, 1.0], [1.0, 1.0], [1.0, 0.0], [1.0, 1.0]])
     assert policy_text(chain(), q).split() == ["1", "01", "0", "."]
 
 
 def test_a_policy_is_printed_and_drawn(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     def run(*overrides: str) -> Path:
         quiet = (f"out={tmp_path}", "log.tensorboard=false", "eval.episodes=2")
-        return execute(compose(["algo=policy_iteration", *quiet, *overrides])).folder
+        return train(compose(["algo=policy_iteration", *quiet, *overrides])).folder
 
     folder = run("env=cliff_walking")
     assert "↓→" in capsys.readouterr().out

@@ -335,7 +335,7 @@ def test_a_trained_student_needs_neither_teacher_nor_data(data: str, tmp_path: P
     if data != "none":
         chosen.path = str(shutil.copytree(logged.SHIPPED / data, tmp_path / "set"))
     config = replace(small("gail", total_steps=400 if data == "none" else 100), data=chosen)
-    result = execute(config, folder=tmp_path / "run", quiet=True)
+    result = execute(config, folder=tmp_path / "run")
     shutil.rmtree(tmp_path / "set", ignore_errors=True)
     assert [row["eval_return"] for row in evaluate(result.folder)["replicas"]] == [
         row["eval_return"] for row in result.summary["replicas"]

@@ -12,7 +12,8 @@ import torch
 from support import Trial, small
 
 from rlrun import envs
-from rlrun.algos.mpc import MPC, CategoricalPlans, Ensemble, NormalPlans
+from rlrun.algos.imagination import Ensemble
+from rlrun.algos.mpc import MPC, CategoricalPlans, NormalPlans
 from rlrun.collector import Collector
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
@@ -247,7 +248,7 @@ def test_load_plans_without_the_run(tmp_path: Path) -> None:
     """A loaded policy has the laws again, and acts as the trained one."""
     for name in ("cem", "cem_learned"):
         config = small(name)
-        result = execute(replace(config, total_steps=60), folder=tmp_path / name, quiet=True)
+        result = execute(replace(config, total_steps=60), folder=tmp_path / name)
         policy = result.policy()
         obs = np.array([1.0, 0.0, 0.5], np.float32)
         action, memory = policy.act(obs)
@@ -268,5 +269,5 @@ def test_the_grid_is_the_optimum_and_planners_come_near() -> None:
     for name in ("cem", "mppi"):
         config = compose([f"algo={name}", "seed=2", "eval.episodes=20"])
         trial = Trial.of(config)
-        score = trial.task.evaluation.final(trial.algo, trial.clock.step, None, {})[0]["eval_return"]
+        score = trial.task.evaluation.final(trial.algo, trial.clock.step, {}).results[0]["eval_return"]
         assert best - 20.0 <= score <= best + 5.0, (name, score, best)

@@ -70,14 +70,19 @@ def test_every_recipe_says_what_it_is(group: str, name: str) -> None:
     assert len(line) > 10 and line.endswith(".")
 
 
-def test_every_registered_kind_is_in_the_index() -> None:
-    for package in ("algos", "envs", "models", "evals"):
+def test_the_table_of_kinds_is_what_the_modules_register() -> None:
+    for package in ("algos", "data", "envs", "models", "evals"):
         module = importlib.import_module(f"rlrun.{package}")
         for info in pkgutil.iter_modules(module.__path__):
             if not info.ispkg:
                 importlib.import_module(f"rlrun.{package}.{info.name}")
     ours = [entry for entry in registry.entries() if entry.config.__module__.startswith("rlrun.")]
-    assert {(entry.group, entry.kind) for entry in ours} == set(catalog._index())
+    told = {
+        (group, kind, module)
+        for group in registry.BUILTIN
+        for kind, module in registry.builtin(group).items()
+    }
+    assert {(entry.group, entry.kind, entry.build.__module__) for entry in ours} == told
 
 
 def test_every_schema_field_says_what_it_means_and_has_no_default() -> None:

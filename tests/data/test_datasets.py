@@ -26,8 +26,9 @@ from rlrun.data.minari import load as load_minari
 from rlrun.data.minari import save as save_minari
 from rlrun.data.sources import FileConfig, MinariConfig, read, read_minari
 from rlrun.runs import record as recording
-from rlrun.runs.folder import read_run
+from rlrun.runs.folder import RunFolder
 from rlrun.runs.load import load
+from rlrun.runs.policy import Policy
 from rlrun.runs.record import _uniform, play, record, replayed
 from rlrun.runs.run import evaluate, execute, resume
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
@@ -281,7 +282,7 @@ def test_recorded_steps_are_those_of_the_policy(algo: str, tmp_path: Path) -> No
     """Whole episodes with the env's own rewards; the greedy policy, memory included, acts just so."""
     config = small(algo, total_steps=300)
     config.env.reward.scale = 7.0
-    result = execute(config, folder=tmp_path / "run", quiet=True)
+    result = execute(config, folder=tmp_path / "run")
     about = record(result.folder, 5, tmp_path / "set")
     assert about["episodes"] == 5
     dataset = read(FileConfig(str(tmp_path / "set"), None))
@@ -308,12 +309,15 @@ def test_recorded_steps_are_those_of_the_policy(algo: str, tmp_path: Path) -> No
 def test_memory_lasts_for_an_episode_and_no_longer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A policy that counts its steps, and does 0, 1, 0, 1... from each episode's beginning."""
 
-    class Counter:
-        def act(self, obs: np.ndarray, memory: Any, first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    class Counter(Policy):
+        def __init__(self) -> None:
+            pass
+
+        def act(self, obs: Any, memory: Any = None, first: Any = None) -> tuple[np.ndarray, Any]:
             count = np.where(first, 0, 0 if memory is None else memory)
             return count % 2, count + 1
 
-    folder = execute(small("dqn", total_steps=50), folder=tmp_path / "run", quiet=True).folder
+    folder = execute(small("dqn", total_steps=50), folder=tmp_path / "run").folder
     monkeypatch.setattr(recording, "load", lambda folder, replica, mode: Counter())
     record(folder, 6, tmp_path / "set")
     dataset = logged.load(tmp_path / "set")
@@ -325,7 +329,7 @@ def test_memory_lasts_for_an_episode_and_no_longer(tmp_path: Path, monkeypatch: 
 
 def test_what_was_recorded_can_be_cloned(tmp_path: Path) -> None:
     config = small("sac", total_steps=100)
-    result = execute(config, folder=tmp_path / "run", quiet=True)
+    result = execute(config, folder=tmp_path / "run")
     record(result.folder, 2, tmp_path / "set")
     overrides = ["algo=bc", "env=pendulum", "data=file", f"data.path={tmp_path / 'set'}"]
     quiet = [
@@ -334,7 +338,7 @@ def test_what_was_recorded_can_be_cloned(tmp_path: Path) -> None:
         "eval.episodes=1",
         f"env.max_steps={config.env.max_steps}",
     ]
-    clone = execute(compose([*overrides, *quiet, "total_steps=50"]), folder=tmp_path / "clone", quiet=True)
+    clone = execute(compose([*overrides, *quiet, "total_steps=50"]), folder=tmp_path / "clone")
     assert clone.exit_code == 0 and clone.summary["env_steps"] == 0
 
 
@@ -342,7 +346,7 @@ def test_what_was_recorded_can_be_cloned(tmp_path: Path) -> None:
 def policy_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose policy is stochastic, hardly trained."""
     folder = tmp_path_factory.mktemp("ppo") / "run"
-    return execute(small("ppo", total_steps=200, replicas=2), folder=folder, quiet=True).folder
+    return execute(small("ppo", total_steps=200, replicas=2), folder=folder).folder
 
 
 def test_modes_of_recording(policy_run: Path) -> None:
@@ -406,7 +410,7 @@ def cloned(tmp_path: Path) -> Path:
     copy = shutil.copytree(logged.SHIPPED / "cartpole_expert", tmp_path / "set")
     config = small("bc", total_steps=30)
     config.data = FileConfig(str(copy), 1)
-    return execute(config, folder=tmp_path / "run", quiet=True).folder
+    return execute(config, folder=tmp_path / "run").folder
 
 
 def test_acting_needs_no_data(cloned: Path) -> None:
@@ -418,14 +422,14 @@ def test_acting_needs_no_data(cloned: Path) -> None:
     assert record(cloned, 2, cloned / "again")["episodes"] == 2
     (cloned / "summary.json").unlink()
     with pytest.raises(ConfigError, match="no such folder"):  # learning does need them
-        resume(cloned, quiet=True)
+        resume(cloned)
 
 
 def test_resuming_on_changed_data_is_refused(cloned: Path) -> None:
     """One reward of the steps that are used; those of a later episode do not matter."""
     folder = cloned.parent / "set"
     (cloned / "summary.json").unlink()  # as if it had been killed while judging
-    recorded = read_run(cloned)["data_sha256"]
+    recorded = RunFolder(cloned).read()["data_sha256"]
     assert recorded == logged.sha256(read(FileConfig(str(folder), 1)))
     whole = vars(logged.load(folder))
     for changed, refused in ((-1, False), (7, True)):
@@ -435,9 +439,9 @@ def test_resuming_on_changed_data_is_refused(cloned: Path) -> None:
         logged.save(folder, values, {})
         if refused:
             with pytest.raises(ConfigError, match="have changed"):
-                resume(cloned, quiet=True)
+                resume(cloned)
         else:
-            assert resume(cloned, quiet=True).exit_code == 0
+            assert resume(cloned).exit_code == 0
             (cloned / "summary.json").unlink()
 
 
@@ -453,7 +457,7 @@ def minari(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize("algo", ["ppo", "sac"])
 def test_minari_gives_back_what_it_got(algo: str, minari: Any, tmp_path: Path) -> None:
     """Step for step, with discrete and with continuous actions; and what comes back can be cloned."""
-    run = execute(small(algo, total_steps=100), folder=tmp_path / "run", quiet=True).folder
+    run = execute(small(algo, total_steps=100), folder=tmp_path / "run").folder
     about = record(run, 4, tmp_path / "set", minari="test/mine-v0")
     ours, theirs = logged.load(tmp_path / "set"), read_minari(MinariConfig("test/mine-v0", None))
     for name in (*FIELDS, "first"):
@@ -462,11 +466,11 @@ def test_minari_gives_back_what_it_got(algo: str, minari: Any, tmp_path: Path) -
     assert read_minari(MinariConfig("test/mine-v0", 2)).first.sum() == 2
     found = minari.load_dataset("test/mine-v0")
     assert (found.total_episodes, found.total_steps) == (4, about["steps"])
-    config = from_dict(read_run(run)["config"])
+    config = from_dict(RunFolder(run).read()["config"])
     logged.check(theirs, *envs.spaces(envs.make(config.env, 1)), "minari", "its own")
     clone = small("bc", total_steps=10)
     clone.env, clone.data = config.env, MinariConfig("test/mine-v0", None)
-    assert execute(clone, folder=tmp_path / "clone", quiet=True).exit_code == 0
+    assert execute(clone, folder=tmp_path / "clone").exit_code == 0
     with pytest.raises(ConfigError, match="already exists"):
         record(run, 1, minari="test/mine-v0")
 
@@ -517,7 +521,7 @@ def test_without_minari_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> N
 )  # a replay buffer of 400 that is half full, or was overwritten
 def test_a_replay_buffer_is_a_data_set(total_steps: int, tmp_path: Path) -> None:
     """Each env's steps in order of time, one env after the other, the last episode of each cut off."""
-    run = execute(small("dqn", total_steps=total_steps), folder=tmp_path / "run", quiet=True).folder
+    run = execute(small("dqn", total_steps=total_steps), folder=tmp_path / "run").folder
     whole, _ = replayed(run, 1)
     assert (whole["terminated"] | whole["truncated"]).nonzero()[0].tolist() == [len(whole["reward"]) - 1]
     episodes = 2

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from rlrun import envs
 from rlrun.config import ConfigError
 from rlrun.config.keys import violations
-from rlrun.config.sources import install
+from rlrun.config.sources import installed
 from rlrun.envs.vector.base import NativeVectorEnv, normals
 from rlrun.envs.vector.gym import GymVectorEnv
 from rlrun.rng import keys
@@ -52,8 +52,7 @@ NATIVE = (
 
 def config_of(name: str, *overrides: str) -> Any:
     """The env config that a YAML file and overrides describe."""
-    install()
-    with initialize_config_dir(str(CONF), version_base="1.3"):
+    with installed(), initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose(f"env/{name}", [f"env.{override}" for override in overrides])
     return OmegaConf.to_object(composed.env)
 
@@ -219,7 +218,7 @@ def test_table_is_gymnasiums(name: str, overrides: list[str], reference: str, kw
                 probability[s, a, successor] += p
                 reward[s, a] += p * r
                 terminal[successor] |= terminated
-    table = env.table
+    table = env.abilities.table
     np.testing.assert_array_equal(table.terminal, terminal)
     np.testing.assert_allclose(table.probability[~terminal], probability[~terminal], atol=1e-15)
     np.testing.assert_allclose(table.reward[~terminal], reward[~terminal], atol=1e-12)
@@ -237,7 +236,7 @@ def test_table_steps_follow_the_table(name: str, overrides: list[str]) -> None:
     """Sampled transitions have the table's probabilities, rewards and ends, from every state."""
     repeats = 400
     env = make(name, 1, *overrides)
-    table = env.table
+    table = env.abilities.table
     states, actions, _ = table.probability.shape
     pairs = states * actions
     env = make(name, pairs * repeats, *overrides)
@@ -267,8 +266,13 @@ def test_fall_terminates_if_asked() -> None:
         assert env.reset(seed=seeds(1))[0][0] == 36
         obs, reward, terminated, _, _ = env.step(right)
         assert (obs[0], reward[0], terminated[0]) == (place, -100.0, ended)
-    assert terminate.table.terminal[37:48].all() and not terminate.table.terminal[:37].any()
-    assert terminate.table.reward[36, 1] == -100 and terminate.table.probability[36, 1, 37] == 1
+    assert (
+        terminate.abilities.table.terminal[37:48].all() and not terminate.abilities.table.terminal[:37].any()
+    )
+    assert (
+        terminate.abilities.table.reward[36, 1] == -100
+        and terminate.abilities.table.probability[36, 1, 37] == 1
+    )
 
 
 def test_starts_are_equally_likely() -> None:
@@ -302,7 +306,7 @@ def test_taxi_steps_are_gymnasiums() -> None:
 
 
 def test_the_taxi_has_404_reachable_states() -> None:
-    table = make("taxi", 1).table
+    table = make("taxi", 1).abilities.table
     assert table.reachable.sum() == 404 and (table.terminal & table.reachable).sum() == 4
 
 
@@ -316,7 +320,9 @@ def test_a_cliff_walk_may_begin_anywhere_in_the_first_column() -> None:
 
 
 def test_a_map_may_be_a_list_of_rows() -> None:
-    one, other = (make("frozen_lake", 1, f"map={rows}").table for rows in ("[SFF,FHF,FFG]", "SFF/FHF/FFG"))
+    one, other = (
+        make("frozen_lake", 1, f"map={rows}").abilities.table for rows in ("[SFF,FHF,FFG]", "SFF/FHF/FFG")
+    )
     np.testing.assert_array_equal(one.probability, other.probability)
     assert one.shape == (3, 3) and one.terminal.nonzero()[0].tolist() == [4, 8]
 
@@ -334,14 +340,14 @@ def test_the_dyna_maze_has_walls_and_one_reward() -> None:
     env.reset(seed=seeds(1))
     way = walk(env, "ddd" + "r" * 8 + "uuuuu")
     assert way[-1] == (8, 1.0, True) and all((r, end) == (0.0, False) for _, r, end in way[:-1])
-    walls = ~env.table.reachable
+    walls = ~env.abilities.table.reachable
     assert walls.nonzero()[0].tolist() == [7, 11, 16, 20, 25, 29, 41]
 
 
 def test_walls_change_while_an_episode_lasts_and_its_goal_leads_back() -> None:
     env = make("shortcut_maze", 1, "change_after=20", "max_steps=60")
     start = 48
-    assert env.table is None
+    assert env.abilities.table is None
     assert env.reset(seed=seeds(1))[0][0] == start
     right = "rrrrruuu"  # blocked before the 21st step
     assert walk(env, right)[-1] == (44, 0.0, False)
@@ -512,7 +518,7 @@ def test_bandit_is_the_testbed() -> None:
         assert not terminated.any() and not truncated.any()
         np.testing.assert_array_equal(info["optimal"], means.argmax(1) == arms)
         np.testing.assert_allclose(info["regret"], means.max(1) - means[np.arange(2000), arms])
-    assert env.metrics == ("reward", "regret", "optimal") and env.sums == ("regret",)
+    assert env.abilities.metrics == ("reward", "regret", "optimal") and env.abilities.sums == ("regret",)
     assert abs(np.mean(noise)) < 0.03 and abs(np.std(noise) - 1) < 0.02
     assert abs(np.corrcoef(noise[0], noise[1])[0, 1]) < 0.1  # anew at every step
     _, _, _, _, best = env.step(means.argmax(1))
@@ -561,7 +567,7 @@ def test_state_goes_on_identically(name: str) -> None:
     for action, expected in zip(actions[20:], rest, strict=True):
         step = other.step(action)
         assert_equal_steps(step, expected)
-        for metric in env.metrics:
+        for metric in env.abilities.metrics:
             np.testing.assert_array_equal(step[4][metric], expected[4][metric])
     for key, value in env.state().items():
         np.testing.assert_array_equal(other.state()[key], value)
@@ -631,7 +637,7 @@ def test_every_declared_shaping_exists() -> None:
     for name in (*NATIVE, "cartpole_shaped"):
         config = config_of(name)
         env: Any = envs.make(config, 1)
-        assert set(config.shapings) == set(env.shapings)
+        assert set(config.shapings) == set(env.abilities.shapings)
 
 
 # Any Gymnasium environment.

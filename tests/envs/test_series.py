@@ -19,6 +19,7 @@ from rlrun import envs
 from rlrun.config.keys import violations
 from rlrun.data.table import SHIPPED, DataError, Series, read_csv
 from rlrun.envs.series import SeriesConfig, load_series
+from rlrun.envs.series import trading as make_trading
 from rlrun.envs.vector.series import Trading
 
 CONF = Path(__file__).parents[2] / "conf" / "env"
@@ -44,7 +45,9 @@ def series(prices: Any, *others: Any) -> Series:
 
 
 def trading(data: Series, num_envs: int = 1, **changes: Any) -> Trading:
-    return Trading(num_envs, replace(shipped(), **({"lookback": 1} | changes)), data)
+    env = make_trading(num_envs, replace(shipped(), **({"lookback": 1} | changes)), data)
+    assert isinstance(env, Trading)
+    return env
 
 
 def walk(length: int, seed: int = 0) -> Series:
@@ -150,7 +153,7 @@ def test_buy_and_hold_earns_the_price_and_noop_nothing() -> None:
     for actions in ("discrete", "continuous"):
         env = trading(data, 2, actions=actions, cost=0.0)
         results = {}
-        for name, policy in env.baselines.items():
+        for name, policy in env.abilities.baselines.items():
             obs, total, over = env.reset(seed=0)[0], np.zeros(2), False
             while not over:
                 obs, _, _, truncated, info = env.step(policy(env, obs))
@@ -349,7 +352,7 @@ def test_sub_envs_are_independent_and_state_is_complete() -> None:
 def test_shipped_series_load_and_wti_trades() -> None:
     env = envs.make(shipped("trading"), 2)
     assert isinstance(env, Trading)
-    spec = env.data_spec
+    spec = env.abilities.data_spec
     assert len(spec.index) == 8321 and spec.usable == 8321 - spec.lookback and len(spec.sha256) == 64
     assert str(spec.index[0])[:10] == "1986-01-02" and spec.columns == ("close",) and spec.delay == 1
     assert (np.diff(spec.index) > np.timedelta64(0)).all()

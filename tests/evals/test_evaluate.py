@@ -134,7 +134,7 @@ def test_final_scores_come_from_seeds_that_periodic_ones_did_not_use() -> None:
     evaluation, step = trial.task.evaluation, trial.clock.step
     periodic, again = (evaluation.play(trial.algo, 20, p, step) for p in ("eval", "test"))  # type: ignore[attr-defined]
     assert not np.array_equal(periodic.returns, again.returns)
-    results = evaluation.results(trial.algo, 20, "test", step)  # type: ignore[attr-defined]
+    results = evaluation.scores(trial.algo, 20, "test", step).results  # type: ignore[attr-defined]
     assert results[0]["eval_return"] == again.returns.mean() and results[0]["eval_episodes"] == 20
 
 
@@ -143,7 +143,7 @@ def test_metrics_are_summed_and_recorded() -> None:
     config = compose(["algo=ucb", "env.max_steps=7"])
     trial = Trial.of(config)
     env = envs.make(config.env, 3)
-    name = env.metrics[0]  # type: ignore[attr-defined]
+    name = env.abilities.metrics[0]  # type: ignore[attr-defined]
     scores, trace = run_episodes(
         trial.algo, env, (1,), 3, purpose="eval", mode="explore", step=np.zeros(1, np.int64), record=(name,)
     )
@@ -156,7 +156,7 @@ def test_the_chosen_policy_is_the_one_that_is_judged(choose: str, tmp_path: Path
     """Every episode of this evaluation is the same, so the best score must come back in the end."""
     overrides = ["algo=dqn", "env=cartpole", "model.hidden=[8]", "total_steps=3000", "replicas=2"]
     overrides += [f"eval.choose={choose}", "eval.every=300", "log.tensorboard=false", "log.plot=false"]
-    result = execute(compose([*overrides, f"out={tmp_path}"]), quiet=True)
+    result = execute(compose([*overrides, f"out={tmp_path}"]))
     records = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     task, algo = restore(result.folder)
     again = task.evaluation.periodic(algo, np.full(2, 3000))["eval/return"]  # the very same episodes

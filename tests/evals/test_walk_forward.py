@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from support import Trial, assert_same_bits, final_state
 
+from rlrun.api import train
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.run import RunConfig
@@ -62,8 +63,8 @@ def test_what_follows_a_folds_training_data_does_not_reach_its_state(agent: str,
     clean = Trial.of(config(agent, prices(tmp_path / "clean.csv")))
     evaluation = clean.task.evaluation
     assert isinstance(evaluation, WalkForward)
-    fold = evaluation.plan.folds[1]
-    end = fold.fit[1] + evaluation.plan.lookback  # the first data row that the fit window does not hold
+    fold = evaluation.split.folds[1]
+    end = fold.fit[1] + evaluation.split.lookback  # the first data row that the fit window does not hold
     poisoned = Trial.of(config(agent, prices(tmp_path / "poisoned.csv", end)))
     for trial in (clean, poisoned):
         trial.train(ROWS // trial.algo.rollout_steps)  # once through the longest window
@@ -78,7 +79,7 @@ def test_what_follows_a_folds_training_data_does_not_reach_its_state(agent: str,
 
 def test_a_run_leaves_its_folds_its_test_steps_and_a_report(tmp_path: Path) -> None:
     data = prices(tmp_path / "prices.csv")
-    result = execute(config("dqn", data, f"out={tmp_path}"), quiet=True)
+    result = train(config("dqn", data, f"out={tmp_path}"))
     rows = result.summary["replicas"]
     assert [(r["fold"], r["seed"]) for r in rows] == [(f, s) for f in range(FOLDS) for s in (1, 2)]
     plan = json.loads((result.folder / "folds.json").read_text())
@@ -97,7 +98,7 @@ def test_a_run_leaves_its_folds_its_test_steps_and_a_report(tmp_path: Path) -> N
 
 def test_the_policy_is_chosen_on_validation_for_each_replica(tmp_path: Path) -> None:
     data = prices(tmp_path / "prices.csv")
-    result = execute(config("dqn", data, f"out={tmp_path}"), quiet=True)
+    result = execute(config("dqn", data, f"out={tmp_path}"))
     records = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     chosen = final_state(result.folder)["tensors/session/best"]
     for row in result.summary["replicas"]:
@@ -119,15 +120,15 @@ def test_an_unknown_baseline_is_refused(tmp_path: Path) -> None:
 
 def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     data = prices(tmp_path / "prices.csv")
-    result = execute(config("dqn", data, f"out={tmp_path}", "total_steps=100"), quiet=True)
+    result = execute(config("dqn", data, f"out={tmp_path}", "total_steps=100"))
     (result.folder / "summary.json").unlink()  # as if it had been killed while judging
     prices(data, poison_from=300)
     with pytest.raises(ConfigError, match="have changed"):
-        resume(result.folder, quiet=True)
+        resume(result.folder)
 
 
 def test_a_folder_that_holds_a_run_is_not_overwritten(tmp_path: Path) -> None:
     chosen = config("dqn", prices(tmp_path / "prices.csv"), f"out={tmp_path}", "total_steps=100")
-    result = execute(chosen, quiet=True)
+    result = execute(chosen)
     with pytest.raises(ConfigError, match="holds a run already"):
-        execute(chosen, folder=result.folder, quiet=True)
+        execute(chosen, folder=result.folder)

@@ -88,7 +88,7 @@ def test_steps_equal_the_sequence(model: str) -> None:
 def test_every_algorithm_of_pictures_trains(tmp_path: Path) -> None:
     config = compose(["algo=dqn", "env=catch", "model=cnn", "replicas=2", "total_steps=1500"])
     config = replace(config, log=replace(config.log, tensorboard=False, plot=False))
-    result = execute(config, folder=tmp_path / "run", quiet=True)
+    result = execute(config, folder=tmp_path / "run")
     policy = result.policy(1)
     action, _ = policy.act(np.zeros((10, 5, 1), np.uint8))
     assert action in (0, 1, 2)

@@ -16,11 +16,12 @@ from omegaconf import OmegaConf
 
 from rlrun.evals import folds, stats
 from rlrun.evals.evaluation import Replica
-from rlrun.evals.walk_forward import WalkForwardConfig
+from rlrun.evals.walk_forward import WalkForwardConfig, step_rows
 from rlrun.report import curve
 from rlrun.report.curve import curve_png, ema
 from rlrun.report.table import results_table
 from rlrun.report.walk_forward import walk_forward_report
+from rlrun.runs.folder import RunFolder
 
 YAML = Path(__file__).parents[2] / "conf" / "eval" / "walk_forward.yaml"
 
@@ -41,7 +42,7 @@ def summary(returns: list[float | None], fold_of: list[int] | None = None) -> di
 
 
 def test_one_seed_is_called_an_anecdote_and_five_are_not() -> None:
-    one = results_table(summary([471.25]), Path("outputs/x"))
+    one = results_table(summary([471.25]), RunFolder("outputs/x"))
     assert "one seed is an anecdote" in one and "replicas=5" in one and "471.2" in one
     assert one.endswith("next  rlrun play outputs/x") and "5,000 env steps in 2.0 s" in one
     five = results_table(summary([1.0, 2.0, 3.0, 4.0, 5.0]))
@@ -111,8 +112,21 @@ def test_no_picture_without_data_or_matplotlib(
     assert not (tmp_path / "curve.png").exists()
 
 
-def finished(edge: float, n_folds: int = 4, seeds: int = 2, ruin: bool = False) -> tuple[Any, ...]:
-    """A walk-forward evaluation whose agent earns `edge` a fold more than the baseline's 1, 2, 3..."""
+class Finished(RunFolder):
+    """A run folder whose config and summary are made by hand."""
+
+    run: Any
+    rows: list[dict[str, Any]]
+
+    def config(self) -> Any:
+        return self.run
+
+    def summary(self) -> dict[str, Any]:
+        return {"replicas": self.rows}
+
+
+def finished(folder: Path, edge: float, n_folds: int = 4, seeds: int = 2, ruin: bool = False) -> Finished:
+    """A walk-forward run whose agent earns `edge` a fold more than the baseline's 1, 2, 3..."""
     days = np.arange("2020-01-01", "2020-07-19", dtype="datetime64[D]").astype("datetime64[ns]")
     values = OmegaConf.to_container(OmegaConf.load(YAML))
     assert isinstance(values, dict)
@@ -121,12 +135,11 @@ def finished(edge: float, n_folds: int = 4, seeds: int = 2, ruin: bool = False) 
     config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(WalkForwardConfig), values))
     made = folds.plan(config, 195, 5, 0, 1, days[5:])
     replicas = [Replica(k * seeds + s, s + 1, k) for k in range(n_folds) for s in range(seeds)]
-    evaluation = SimpleNamespace(
-        config=config, run=SimpleNamespace(choices={"algo": "dqn", "env": "trading"}), plan=made,
-        replicas=replicas, data=SimpleNamespace(index=days),
-    )  # fmt: skip
     length = 25  # 3 steps of warm-up, then the test, then what follows an end
-    empty = {name: np.full((len(replicas), 1, length), np.nan) for name in ("t", "pnl", "cost", "scored")}
+    empty = {
+        name: np.full((len(replicas), 1, length), np.nan)
+        for name in ("t", "pnl", "gross", "cost", "equity", "position", "scored")
+    }
     policies: dict[str, dict[str, np.ndarray]] = {}
     for name in ("agent", "noop", "buy_and_hold"):
         arrays = {key: value.copy() for key, value in empty.items()}
@@ -144,8 +157,14 @@ def finished(edge: float, n_folds: int = 4, seeds: int = 2, ruin: bool = False) 
             arrays["pnl"][r.index, 0, rows] = (base + own) / steps
             arrays["cost"][r.index, 0, rows] = 0.5 / steps
         policies[name] = arrays
-    results = [{"eval_return": 1.0, "val_score": 0.5} for _ in replicas]
-    return evaluation, results, policies.pop("agent"), policies
+    run = Finished(folder)
+    run.run = SimpleNamespace(choices={"algo": "dqn", "env": "trading"}, eval=config)
+    run.rows = [r.row | {"steps": 9, "eval_return": 1.0, "val_score": 0.5} for r in replicas]
+    run.write_plan(made.to_json())
+    header = ["time", "replica", "seed", "fold", "t", "pnl", "gross", "cost", "equity", "position"]
+    rows = [row for replica in replicas for row in step_rows(replica, policies, days)]
+    run.write_steps([*header, "pnl_noop", "pnl_buy_and_hold"], rows)
+    return run
 
 
 @pytest.mark.parametrize(
@@ -153,7 +172,7 @@ def finished(edge: float, n_folds: int = 4, seeds: int = 2, ruin: bool = False) 
     [(0.5, "is better than buy_and_hold"), (-0.5, "is worse than"), (0.0, "cannot be told from")],
 )
 def test_walk_forward_report_says_what_the_folds_allow(tmp_path: Path, edge: float, verdict: str) -> None:
-    data = walk_forward_report(tmp_path, *finished(edge))
+    data = walk_forward_report(finished(tmp_path, edge))
     assert verdict in data["conclusion"] and ("four times in five" in data["conclusion"]) == (edge == 0)
     text = (tmp_path / "report.md").read_text()
     assert text.startswith(f"# dqn on trading\n\n**{data['conclusion']}**")
@@ -171,11 +190,11 @@ def test_walk_forward_report_says_what_the_folds_allow(tmp_path: Path, edge: flo
 
 
 def test_reports_of_few_folds_one_seed_and_ruin(tmp_path: Path) -> None:
-    data = walk_forward_report(tmp_path, *finished(0.5, n_folds=2))
+    data = walk_forward_report(finished(tmp_path, 0.5, n_folds=2))
     assert "fewer than 3 folds" in data["conclusion"] and data["paired"]["new_period"] is None
-    data = walk_forward_report(tmp_path, *finished(0.5, seeds=1))
+    data = walk_forward_report(finished(tmp_path, 0.5, seeds=1))
     assert "rests on one seed" in data["conclusion"]
-    data = walk_forward_report(tmp_path, *finished(0.5, ruin=True))
+    data = walk_forward_report(finished(tmp_path, 0.5, ruin=True))
     assert data["folds"][0]["steps"] == 20  # the others went on to the end
 
 

@@ -25,8 +25,9 @@ from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.run import CheckpointConfig, RunConfig
 from rlrun.files import write_atomic
-from rlrun.runs import checkpoint, folder, run
-from rlrun.runs.folder import lock
+from rlrun.runs import checkpoint
+from rlrun.runs import folder as run_folder
+from rlrun.runs.folder import RunFolder
 from rlrun.runs.run import execute, resume
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
@@ -83,8 +84,8 @@ def config_of(algo: str) -> RunConfig:
 
 def start_or_resume(config: RunConfig, folder: Path) -> int:
     if (folder / "run.json").exists():
-        return resume(folder, quiet=True).exit_code
-    return execute(config, folder=folder, quiet=True).exit_code
+        return resume(folder).exit_code
+    return execute(config, folder=folder).exit_code
 
 
 def outcome(folder: Path) -> dict[str, Any]:
@@ -162,7 +163,7 @@ def test_checkpoints_change_nothing(tmp_path: Path) -> None:
     config = small("lstm_dqn", total_steps=240)
     states = []
     for name, settings in (("often", CheckpointConfig(0.0, None)), ("never", CheckpointConfig(1e6, None))):
-        execute(replace(config, checkpoint=settings), folder=tmp_path / name, quiet=True)
+        execute(replace(config, checkpoint=settings), folder=tmp_path / name)
         states.append(final_state(tmp_path / name))
     assert states[0].keys() == states[1].keys()
     for name, leaf in states[0].items():
@@ -178,7 +179,7 @@ def test_killed_around_the_files_of_the_folder(
     """Just after run.json, just before the first status, and just before the summary."""
     # A bandit's scores are its last records: they too must outlive training.
     config = small("ucb" if crash == "summary.json" else "sarsa", total_steps=600)
-    execute(config, folder=tmp_path / "whole", quiet=True)
+    execute(config, folder=tmp_path / "whole")
     write = write_atomic
 
     def dying(path: Path, data: bytes) -> None:
@@ -189,10 +190,9 @@ def test_killed_around_the_files_of_the_folder(
             os._exit(9)
 
     with monkeypatch.context() as patch:
-        patch.setattr(folder, "write_atomic", dying)
-        patch.setattr(run, "write_atomic", dying)
-        assert ended(fork(lambda: execute(config, folder=tmp_path / "dead", quiet=True).exit_code), 60) == 9
-    assert resume(tmp_path / "dead", quiet=True).exit_code == 0
+        patch.setattr(run_folder, "write_atomic", dying)
+        assert ended(fork(lambda: execute(config, folder=tmp_path / "dead").exit_code), 60) == 9
+    assert resume(tmp_path / "dead").exit_code == 0
     assert outcome(tmp_path / "dead") == outcome(tmp_path / "whole")
 
 
@@ -201,30 +201,30 @@ def test_resume_of_a_damaged_checkpoint_falls_back(
 ) -> None:
     """One generation back, with a note, and to the same bits; a finished run is returned as it is."""
     config = replace(small("sarsa", total_steps=900), checkpoint=CheckpointConfig(1e6, 100))
-    whole = execute(config, folder=tmp_path / "whole", quiet=True)
-    execute(config, folder=tmp_path / "part", quiet=True)
+    whole = execute(config, folder=tmp_path / "whole")
+    execute(config, folder=tmp_path / "part")
     expected = outcome(tmp_path / "whole")
-    again = resume(tmp_path / "whole", quiet=True)
+    again = resume(tmp_path / "whole")
     assert again.summary == whole.summary
     (tmp_path / "part" / "summary.json").unlink()
     path = tmp_path / "part" / "ckpt" / newest(tmp_path / "part") / "tensors.safetensors"
     path.write_bytes(path.read_bytes()[:-1])
-    resume(tmp_path / "part", quiet=True)
+    resume(tmp_path / "part")
     assert "is damaged" in capsys.readouterr().err
     assert outcome(tmp_path / "part") == expected
 
 
 def test_resume_keeps_the_trained_start(tmp_path: Path) -> None:
     """A run with init_from that died before its first checkpoint starts from those weights again."""
-    source = execute(small("sarsa", total_steps=300), folder=tmp_path / "source", quiet=True)
+    source = execute(small("sarsa", total_steps=300), folder=tmp_path / "source")
     config = replace(small("sarsa", total_steps=300), seed=9, init_from=str(source.folder))
-    execute(config, folder=tmp_path / "whole", quiet=True)
-    execute(config, folder=tmp_path / "part", quiet=True)
+    execute(config, folder=tmp_path / "whole")
+    execute(config, folder=tmp_path / "part")
     for name in ("summary.json", "status.json", "metrics.jsonl"):
         (tmp_path / "part" / name).unlink()
     for path in sorted((tmp_path / "part" / "ckpt").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    resume(tmp_path / "part", quiet=True)
+    resume(tmp_path / "part")
     assert outcome(tmp_path / "part") == outcome(tmp_path / "whole")
 
 
@@ -271,7 +271,7 @@ def test_signals_and_locks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     wait_for(lambda: json.loads(found[0].read_text())["status"] == "running", pid)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    with lock(folder):
+    with RunFolder(folder).lock():
         pass
 
 
@@ -297,7 +297,7 @@ def test_a_second_signal_exits_at_once(tmp_path: Path, monkeypatch: pytest.Monke
         return {}
 
     monkeypatch.setattr(registry.entry_of(config.algo).build, "update", hang)
-    pid = fork(lambda: execute(config, folder=tmp_path / "run", quiet=True).exit_code)
+    pid = fork(lambda: execute(config, folder=tmp_path / "run").exit_code)
     wait_for((tmp_path / "hangs").exists, pid)
     os.kill(pid, signal.SIGTERM)
     assert ended(pid, 0.3) is None

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from support import ALGORITHMS, home, small
 
-from rlrun.report.film import play
+from rlrun.report.film import film as play
 from rlrun.runs.load import restore
 from rlrun.runs.run import evaluate, execute
 
@@ -20,7 +20,7 @@ from rlrun.runs.run import evaluate, execute
 def test_a_run_is_judged_again_loaded_and_played(algo: str, tmp_path: Path) -> None:
     assert home(algo) == (f"algo={algo}",), "its own env, model and data must do"
     config = small(algo, replicas=2, out=str(tmp_path), total_steps=600)
-    run = execute(config, quiet=True)
+    run = execute(config)
     again = evaluate(run.folder)
     for before, after in zip(run.summary["replicas"], again["replicas"], strict=True):
         assert np.isfinite(after["eval_return"])
@@ -38,9 +38,9 @@ def test_a_run_is_judged_again_loaded_and_played(algo: str, tmp_path: Path) -> N
 @pytest.mark.parametrize("algo", ["dqn", "lstm_sac", "q_learning"])
 def test_a_run_can_start_from_trained_weights(algo: str, tmp_path: Path) -> None:
     """Before it has learned anything itself, it scores what the other run scored, replica by replica."""
-    source = execute(small(algo, replicas=2, total_steps=1200), folder=tmp_path / "source", quiet=True)
+    source = execute(small(algo, replicas=2, total_steps=1200), folder=tmp_path / "source")
     config = small(algo, replicas=2, total_steps=2, init_from=str(source.folder))
-    started = execute(config, folder=tmp_path / "started", quiet=True)
-    untrained = execute(replace(config, init_from=None), folder=tmp_path / "untrained", quiet=True)
+    started = execute(config, folder=tmp_path / "started")
+    untrained = execute(replace(config, init_from=None), folder=tmp_path / "untrained")
     scores = [[row["eval_return"] for row in run.summary["replicas"]] for run in (source, started, untrained)]
     assert scores[0] == scores[1] != scores[2]

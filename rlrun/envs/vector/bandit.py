@@ -5,17 +5,15 @@ Also with rewards of 0 and 1, and with means that walk at random (exercise 2.5).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Discrete
 
+from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays, NativeVectorEnv, normals
 from rlrun.rng import child, uniforms
-
-if TYPE_CHECKING:
-    from rlrun.envs.bandit import BanditConfig
 
 _WIDTH, _HEIGHT, _MARGIN = 600, 400, 40  # of a picture, in pixels
 _GREY, _BLUE, _ORANGE, _DARK = "#d7dae0", "#2f6db5", "#e59c2c", "#3c4148"
@@ -29,36 +27,47 @@ class Bandit(NativeVectorEnv):
     """
 
     metadata: dict[str, Any] = NativeVectorEnv.metadata | {"render_fps": 10}
-    metrics = ("reward", "regret", "optimal")
-    sums = ("regret",)
 
-    def __init__(self, num_envs: int, config: BanditConfig) -> None:
-        super().__init__(num_envs, Discrete(1), Discrete(config.arms), config.max_steps)
-        self.config = config
-        self._means = np.zeros((num_envs, config.arms))
-        self._pulls = np.zeros((num_envs, config.arms), np.int64)  # of this episode: for the picture
-        self._rows, self._arms = np.arange(num_envs), np.arange(config.arms)
+    def __init__(
+        self,
+        num_envs: int,
+        max_steps: int | None,
+        *,
+        rewards: str,
+        arms: int,
+        means: Sequence[float] | None,
+        mean: float,
+        spread: float,
+        noise: float,
+        drift: float,
+    ) -> None:
+        super().__init__(num_envs, Discrete(1), Discrete(arms), max_steps)
+        self.gaussian, self.arms, self.fixed_means = rewards == "gaussian", arms, means
+        self.mean, self.spread, self.noise, self.drift = mean, spread, noise, drift
+        self.abilities = Abilities(metrics=("reward", "regret", "optimal"), sums=("regret",))
+        self._means = np.zeros((num_envs, arms))
+        self._pulls = np.zeros((num_envs, arms), np.int64)  # of this episode: for the picture
+        self._rows, self._arms = np.arange(num_envs), np.arange(arms)
 
     def _begin(self, rows: np.ndarray, seed: np.ndarray, options: Mapping[str, Any]) -> None:
-        config = self.config
-        if config.means is not None:
-            self._means[rows] = config.means
-        elif config.rewards == "gaussian":
-            self._means[rows] = config.mean + config.spread * normals(seed[:, None], self._arms)
+        if self.fixed_means is not None:
+            self._means[rows] = self.fixed_means
+        elif self.gaussian:
+            self._means[rows] = self.mean + self.spread * normals(seed[:, None], self._arms)
         else:
             uniform = uniforms(seed[:, None], self._arms)
-            self._means[rows] = config.mean + config.spread * (2.0 * uniform - 1.0)
+            self._means[rows] = self.mean + self.spread * (2.0 * uniform - 1.0)
         self._pulls[rows] = 0
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        chosen, counter = self._means[self._rows, actions], self.config.arms + self._steps
-        if self.config.rewards == "gaussian":
-            reward = chosen + self.config.noise * normals(self._seed, counter)
+        chosen, counter = self._means[self._rows, actions], self.arms + self._steps
+        if self.gaussian:
+            reward = chosen + self.noise * normals(self._seed, counter)
         else:
             reward = (uniforms(self._seed, counter) < chosen).astype(float)
         regret = self._means.max(1) - chosen
         self._pulls[self._rows, actions] += 1
-        if self.config.drift:
+        if self.drift:
             self._walk()
         return (
             reward,
@@ -69,9 +78,9 @@ class Bandit(NativeVectorEnv):
     def _walk(self) -> None:
         """A step of every arm's mean, the same whichever arm is pulled."""
         key = child(self._seed, np.ones(1, np.int64))[:, None]
-        counter = self._steps[:, None] * self.config.arms + self._arms
-        self._means += self.config.drift * normals(key, counter)
-        if self.config.rewards == "bernoulli":  # a probability is reflected at 0 and at 1
+        counter = self._steps[:, None] * self.arms + self._arms
+        self._means += self.drift * normals(key, counter)
+        if not self.gaussian:  # a probability is reflected at 0 and at 1
             self._means[:] = 1.0 - np.abs(1.0 - np.abs(self._means) % 2.0)
 
     def _observe(self) -> np.ndarray:
@@ -93,7 +102,7 @@ class Bandit(NativeVectorEnv):
         means, pulls = self._means[index], self._pulls[index]
         image = Image.new("RGB", (_WIDTH, _HEIGHT), "white")
         draw = ImageDraw.Draw(image)
-        width, floor = (_WIDTH - 2 * _MARGIN) / self.config.arms, _HEIGHT - _MARGIN
+        width, floor = (_WIDTH - 2 * _MARGIN) / self.arms, _HEIGHT - _MARGIN
         room = floor - 2 * _MARGIN
         low, high = means.min(), means.max()
         for arm, (mean, count) in enumerate(zip(means, pulls, strict=True)):

@@ -17,7 +17,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlrun.core import Dynamics, TransitionTable
+from rlrun.envs.abilities import Abilities
 from rlrun.rng import child, keys, uniforms
 
 Arrays = dict[str, np.ndarray]
@@ -38,12 +38,8 @@ class NativeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         "render_fps": 30,
     }
     render_mode = "rgb_array"
-    metrics: tuple[str, ...] = ()  # info arrays [M] of every step, worth averaging
-    sums: tuple[str, ...] = ()  # those of them also worth adding up over a run
     reset_options: ClassVar[tuple[str, ...]] = ()  # beside reset_mask
-    table: TransitionTable | None = None
-    dynamics: Dynamics | None = None  # of the observations, for envs whose observations tell the state
-    shapings: Mapping[str, Any]
+    abilities: Abilities = Abilities()
 
     def __init__(
         self,
@@ -56,7 +52,6 @@ class NativeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.single_observation_space, self.single_action_space = observation_space, action_space
         self.observation_space = batch_space(observation_space, num_envs)
         self.action_space = batch_space(action_space, num_envs)
-        self.shapings = {}
         self._seed = np.zeros(num_envs, np.uint64)  # of the episode under way
         self._steps = np.zeros(num_envs, np.int64)  # since its beginning
         self._never = constant(False, num_envs)

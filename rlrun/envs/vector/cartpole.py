@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays, NativeVectorEnv, constant
 from rlrun.lazy import torch
 from rlrun.rng import uniforms
@@ -44,14 +45,14 @@ class CartPole(NativeVectorEnv):
         if not velocities:
             high = high[::2]
         super().__init__(num_envs, Box(-high, high, dtype=np.float32), Discrete(2), max_steps)
-        self.dynamics = _dynamics if velocities else None
         self._state = np.zeros((4, num_envs))
         self._change = np.zeros_like(self._state)
         self._rates = self._state[1::2], self._change[0::2]  # positions change by velocities
         self._positions = self._state[0::2]
         self._visible = self._state.T if velocities else self._state[0::2].T
         self._reward = constant(1.0, num_envs)
-        self.shapings = {"centering": self._centering}
+        laws = _dynamics if velocities else None
+        self.abilities = Abilities(dynamics=laws, shapings={"centering": self._centering})
 
     def _begin(self, rows: np.ndarray, seed: np.ndarray, options: Mapping[str, Any]) -> None:
         self._state[:, rows] = START * (2.0 * uniforms(seed, np.arange(4)[:, None]) - 1.0)

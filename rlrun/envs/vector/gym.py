@@ -16,6 +16,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from rlrun.config import ConfigError
+from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
 
 
@@ -56,6 +57,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._actions = np.zeros((num_envs, 64, *action.shape), action.dtype)
         self._reward = np.zeros(num_envs)
         self._terminated, self._truncated = (np.zeros(num_envs, bool) for _ in range(2))
+        self.abilities = Abilities(self_test=self.self_test)
         self._picture: gymnasium.Env | None = None
         self._drawn = (-1, np.uint64(0), 0)  # sub-env, seed and steps that the picture shows
 

@@ -10,6 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 
+from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays, NativeVectorEnv
 from rlrun.lazy import torch
 from rlrun.rng import uniforms
@@ -37,7 +38,8 @@ class Pendulum(NativeVectorEnv):
         self.torques = None
         if n_torques:
             self.torques = np.linspace(-MAX_TORQUE, MAX_TORQUE, n_torques, dtype=np.float32)
-        self.dynamics = partial(_dynamics, torques=self.torques) if velocities else None
+        laws = partial(_dynamics, torques=self.torques) if velocities else None
+        self.abilities = Abilities(dynamics=laws)
         self._columns = len(high)
         self._state = np.zeros((2, num_envs))
         self._theta, self._speed = self._state

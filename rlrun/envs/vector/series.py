@@ -22,7 +22,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 
 from rlrun.data.table import DataError, DataSpec, Series
-from rlrun.envs.series import SeriesConfig
+from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays, NativeVectorEnv, Step
 from rlrun.rng import uniforms
 
@@ -49,7 +49,6 @@ class Trading(NativeVectorEnv):
     (that held during the step), scored.
     """
 
-    metrics = ("pnl", "cost")
     reset_options: ClassVar[tuple[str, ...]] = (
         "window",
         "warmup",
@@ -58,36 +57,54 @@ class Trading(NativeVectorEnv):
         "liquidate",
     )
 
-    def __init__(self, num_envs: int, config: SeriesConfig, series: Series) -> None:
-        price = series.columns.index(config.price or series.columns[0])
-        others = [i for i in range(len(series.columns)) if i != price]
-        self._table = np.stack([np.log(series.values[:, price]), *series.values[:, others].T])
+    def __init__(
+        self,
+        num_envs: int,
+        max_steps: int | None,
+        series: Series,
+        *,
+        price: str | None,
+        lookback: int,
+        delay: int,
+        cost: float,
+        actions: str,
+        periods_per_year: float | None,
+    ) -> None:
+        """`price` names the column that is traded, the first one by default.
+
+        Raises:
+            DataError: the table has too few rows for the lookback.
+        """
+        traded = series.columns.index(price or series.columns[0])
+        others = [i for i in range(len(series.columns)) if i != traded]
+        self._table = np.stack([np.log(series.values[:, traded]), *series.values[:, others].T])
         self._table.flags.writeable = False  # [columns, rows]; the first is the log price
-        self._discrete, self._cost, self._delay = config.actions == "discrete", config.cost, config.delay
-        self._episode_steps = config.max_steps or 0
-        self.data_spec = DataSpec(
+        self._discrete, self._cost, self._delay = actions == "discrete", cost, delay
+        self._episode_steps = max_steps or 0
+        spec = DataSpec(
             series.index,
             series.columns,
-            config.lookback,
+            lookback,
             0,
-            config.delay,
-            config.periods_per_year,
+            delay,
+            periods_per_year,
             series.sha256,
         )
-        if self.data_spec.usable < 2:
+        if spec.usable < 2:
             raise DataError(
-                f"{config.path}: {len(series.index)} rows are too few for a lookback of {config.lookback}: "
-                "lower env.lookback"
+                f"{len(series.index)} rows are too few for a lookback of {lookback}: lower env.lookback"
             )
-        orders = max(config.delay - 1, 0)
-        size = config.lookback * len(self._table) + 1 + orders
+        orders = max(delay - 1, 0)
+        size = lookback * len(self._table) + 1 + orders
         action: gymnasium.Space[Any] = Discrete(3) if self._discrete else Box(-1.0, 1.0, (1,), np.float32)
         super().__init__(num_envs, Box(-np.inf, np.inf, (size,), np.float32), action, None)
-        self.baselines: dict[str, Baseline] = {
+        baselines: dict[str, Baseline] = {
             "noop": lambda env, obs: env.order(0.0),
             "buy_and_hold": lambda env, obs: env.order(1.0),
         }
-        self._window = np.tile(np.array([0, self.data_spec.usable], np.int64), (num_envs, 1))
+        self.abilities = Abilities(metrics=("pnl", "cost"), data_spec=spec, baselines=baselines)
+        self._usable, self._lookback = spec.usable, spec.lookback
+        self._window = np.tile(np.array([0, self._usable], np.int64), (num_envs, 1))
         self._bounds = np.tile(np.array([0, len(series.index)], np.int64), (num_envs, 1))  # data rows to read
         self._row, self._start, self._end = (np.zeros(num_envs, np.int64) for _ in range(3))  # usable rows
         self._liquidate, self._over, self._ruined = (np.zeros(num_envs, bool) for _ in range(3))
@@ -111,19 +128,19 @@ class Trading(NativeVectorEnv):
         warmup = option("warmup", 0)
         last = window[:, 1] - 1 + option("score_last", False)  # the last row that is seen
         room = last - window[:, 0]
-        bad = (window[:, 0] < warmup) | (warmup < 0) | (last >= self.data_spec.usable) | (room < 1)
+        bad = (window[:, 0] < warmup) | (warmup < 0) | (last >= self._usable) | (room < 1)
         if bad.any():
             i = int(bad.argmax())
             raise ValueError(
                 f"the window [{window[i, 0]}, {window[i, 1]}) with a warm-up of {warmup[i]} has no step, "
-                f"or reaches outside the {self.data_spec.usable} usable rows"
+                f"or reaches outside the {self._usable} usable rows"
             )
         wanted = option("episode_steps", self._episode_steps)
         steps = np.where(wanted > 0, np.minimum(wanted, room), room)
         start = window[:, 0] + (uniforms(seed, np.zeros(1)) * (room - steps + 1)).astype(np.int64)
         self._window[rows] = window
         # usable row u is data row u + lookback, and sees back to data row u
-        self._bounds[rows] = np.stack([window[:, 0] - warmup, last + self.data_spec.lookback + 1], 1)
+        self._bounds[rows] = np.stack([window[:, 0] - warmup, last + self._lookback + 1], 1)
         self._row[rows], self._start[rows], self._end[rows] = start - warmup, start, start + steps
         self._liquidate[rows] = option("liquidate", True)
         self._over[rows] = self._ruined[rows] = False
@@ -163,7 +180,7 @@ class Trading(NativeVectorEnv):
             reward,
             self._ruined.copy(),
             {
-                "t": self._row + self.data_spec.lookback,
+                "t": self._row + self._lookback,
                 "pnl": pnl,
                 "gross": gross,
                 "cost": cost,
@@ -174,7 +191,7 @@ class Trading(NativeVectorEnv):
         )
 
     def _observe(self) -> np.ndarray:
-        past = self._read(self.data_spec.lookback + 1)
+        past = self._read(self._lookback + 1)
         returns, others = 100.0 * np.diff(past[:, 0]), past[:, 1:, 1:].reshape(self.num_envs, -1)
         return np.concatenate([returns, others, self._position[:, None], self._orders], 1).astype(np.float32)
 
@@ -184,7 +201,7 @@ class Trading(NativeVectorEnv):
         Raises:
             IndexError: a row outside the bounds of a sub-env's window.
         """
-        rows = (self._row + self.data_spec.lookback)[:, None] + np.arange(1 - count, 1)
+        rows = (self._row + self._lookback)[:, None] + np.arange(1 - count, 1)
         if (rows[:, 0] < self._bounds[:, 0]).any() or (rows[:, -1] >= self._bounds[:, 1]).any():
             raise IndexError("a row outside the episode's window was about to be read")
         return self._table[:, rows].swapaxes(0, 1)

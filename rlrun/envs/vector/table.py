@@ -17,6 +17,7 @@ import numpy as np
 from gymnasium.spaces import Discrete
 
 from rlrun.core import TransitionTable
+from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays, NativeVectorEnv
 from rlrun.rng import uniforms
 
@@ -73,9 +74,11 @@ class Table(NativeVectorEnv):
         states, actions, self._choices = worlds[0].probability.shape
         super().__init__(num_envs, Discrete(states), Discrete(actions), max_steps)
         self.outcomes, self._worlds, self._change_after = worlds[0], worlds, change_after
-        self.table = self.outcomes.table() if len(worlds) == 1 else None
-        if not (self.outcomes.terminal & self.outcomes.reachable()).any():
-            self.metrics = ("reward",)  # where no episode ends there are no returns
+        ends = (self.outcomes.terminal & self.outcomes.reachable()).any()
+        self.abilities = Abilities(
+            table=self.outcomes.table() if len(worlds) == 1 else None,
+            metrics=() if ends else ("reward",),  # where no episode ends there are no returns
+        )
         self._drawing = drawing  # Gymnasium's id and arguments
         self._reward, self._successor, probability = (
             np.stack([getattr(world, name) for world in worlds])

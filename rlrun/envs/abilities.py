@@ -1,0 +1,42 @@
+"""What an environment offers beyond Gymnasium's API."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from gymnasium.vector import VectorEnv
+
+    from rlrun.core import Dynamics, TransitionTable
+    from rlrun.data.table import DataSpec
+
+    # (reward, obs, action, next_obs), [...] each -> reward; with dynamics, of torch tensors too
+    Reward = Callable[[Any, Any, Any, Any], Any]
+    Baseline = Callable[[Any, np.ndarray], np.ndarray]  # (env, obs [M, ...]) -> actions [M, ...]
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """All of it is optional; an environment has them as its attribute `abilities`."""
+
+    table: TransitionTable | None = None  # the decision process, where it is known
+    dynamics: Dynamics | None = None  # its laws, where observations tell the state
+    shapings: Mapping[str, Reward] = field(default_factory=dict)  # training rewards by name
+    metrics: tuple[str, ...] = ()  # info arrays [M] of every step worth averaging; `reward`, if none ends
+    sums: tuple[str, ...] = ()  # those of them also worth adding up over a run
+    data_spec: DataSpec | None = None  # of a time-indexed environment
+    baselines: Mapping[str, Baseline] = field(default_factory=dict)  # fixed policies to compare with
+    self_test: Callable[[], str | None] | None = (
+        None  # why a state cannot be restored exactly; None if it can
+    )
+
+
+def abilities(env: VectorEnv) -> Abilities:
+    """Those of an environment; one that says nothing has none."""
+    return getattr(env, "abilities", _NONE)
+
+
+_NONE = Abilities()
