@@ -34,6 +34,7 @@ def test_another_application_composes_before_and_after_a_run(
     (conf / "db" / "one.yaml").write_text("name: one\n")
     (conf / "db" / "other.yaml").write_text("name: other\n")
     before, plugins = foreign(conf), Plugins.instance().discover()
+    theirs = HydraConfig.instance().cfg
     assert before[:2] == ["other", "3"]
 
     tiny = [
@@ -50,7 +51,7 @@ def test_another_application_composes_before_and_after_a_run(
     assert foreign(conf) == before
     assert Plugins.instance().discover() == plugins
     assert not OmegaConf.has_resolver("rlrun.unique") and "HYDRA_FULL_ERROR" not in os.environ
-    assert HydraConfig.instance().cfg is None
+    assert HydraConfig.instance().cfg is theirs
 
 
 def test_another_application_may_be_composing_around_a_run(tmp_path: Path) -> None:

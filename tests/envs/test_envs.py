@@ -992,8 +992,9 @@ def test_missing_pygame_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_configs_import_neither_gymnasium_nor_torch() -> None:
     code = (
-        "import sys, rlrun.envs as e, rlrun.registry as r; r._import_all('rlrun.envs'); "
-        "assert {'cartpole', 'gym'} <= {x.kind for x in r.entries('env')}; "
+        "import sys; from rlrun import registry; from rlrun.config import catalog; "
+        "configs = [catalog.load('env', kind).config for kind in registry.builtin('env')]; "
+        "assert {'CartPoleConfig', 'GymConfig'} <= {config.__name__ for config in configs}; "
         "sys.exit(bool({'gymnasium', 'torch', 'pygame'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=CONF.parent).returncode == 0
