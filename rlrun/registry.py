@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-Group = str  # algo | env | model | eval | data
+Group = str  # algo | env | model | eval | data | listener
 T = TypeVar("T")
 
 

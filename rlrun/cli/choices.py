@@ -10,9 +10,9 @@ from typing import Any
 from rlrun.cli.words import columns, verb_parser
 from rlrun.config import ConfigError
 from rlrun.config.keys import nearest, printable
-from rlrun.config.run import GROUPS
+from rlrun.config.run import REGISTERED, place
 
-LISTED = (*GROUPS, "experiment")
+LISTED = (*REGISTERED, "experiment")
 
 
 def listed(arguments: list[str], as_json: bool) -> int:
@@ -70,7 +70,7 @@ def describe(arguments: list[str], as_json: bool) -> int:
     name = parser.parse_args(arguments).name
     found = catalog.find(name) if name else [("", "")]
     if not found:
-        near = nearest(name, [recipe for group in GROUPS for recipe in catalog.recipes(group)])
+        near = nearest(name, [recipe for group in REGISTERED for recipe in catalog.recipes(group)])
         raise ConfigError(
             f"nothing is called {name!r}",
             f"did you mean {near}?" if near else "",
@@ -100,7 +100,7 @@ def _description(group: str, recipe: str) -> dict[str, Any]:
         "title": f"{group}={recipe}" if group else "the main keys",
         "line": catalog.headline(path),
         "sets": sets,
-        "keys": _keys(schema, values, f"{group}." if group else ""),
+        "keys": _keys(schema, values, f"{place(group, recipe)}." if group else ""),
     }
 
 
@@ -114,7 +114,7 @@ def _keys(schema: type, values: dict[str, Any], prefix: str) -> list[dict[str, A
         hint, value = hints(schema)[f.name], values.get(f.name, "???")
         if isinstance(hint, type) and is_dataclass(hint) and isinstance(value, dict):
             rows += _keys(hint, value, f"{prefix}{f.name}.")
-        elif f.name not in GROUPS or prefix:
+        elif f.name not in REGISTERED or prefix:
             row = {
                 "key": prefix + f.name,
                 "value": value,

@@ -18,7 +18,7 @@ from pathlib import Path
 from rlrun import registry
 from rlrun.config import ConfigError
 from rlrun.config.keys import nearest
-from rlrun.config.run import GROUPS
+from rlrun.config.run import REGISTERED
 from rlrun.registry import Entry
 
 _PACKAGE = Path(__file__).parent.parent
@@ -146,4 +146,4 @@ def _plugins() -> list[str]:
 def find(name: str) -> list[tuple[str, str]]:
     """The (group, recipe) pairs that a name such as 'dqn' or 'algo/dqn' means."""
     group, _, recipe = name.rpartition("/")
-    return [(g, recipe) for g in GROUPS if group in ("", g) and recipe in recipes(g)]
+    return [(g, recipe) for g in REGISTERED if group in ("", g) and recipe in recipes(g)]

@@ -30,7 +30,7 @@ from rlrun.config import ConfigError, catalog
 from rlrun.config.explain import explained, has_keys, no_such_option
 from rlrun.config.keys import meaning, unknown_key
 from rlrun.config.plain import from_dict
-from rlrun.config.run import GROUPS, MainKeys, RunConfig
+from rlrun.config.run import GROUPS, MainKeys, RunConfig, place
 from rlrun.config.sources import installed
 
 VERSION_BASE = "1.3"
@@ -67,8 +67,9 @@ def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> 
 def member(group: str, recipe: str) -> tuple[type, dict[str, Any], dict[str, Any]]:
     """A recipe's schema, its values, and the main keys that it sets; the main keys' own for group ''."""
     with composed([f"{group}={recipe}"] if group else []) as cfg:
-        schema = OmegaConf.get_type(cfg, group) if group else MainKeys
-        values: Any = OmegaConf.to_container(cfg[group] if group else cfg, resolve=False)
+        node = OmegaConf.select(cfg, place(group, recipe)) if group else cfg
+        schema = OmegaConf.get_type(node) if group else MainKeys
+        values: Any = OmegaConf.to_container(node, resolve=False)
         assert schema is not None
         if group != "algo":
             return schema, values, {}
@@ -113,24 +114,30 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
         tree = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
         tree.out = out
         kinds = {group: _kind(tree, group, choices) for group in GROUPS}
+        listeners = {
+            name: _kind(tree.listener, name, choices, "listener") for name in map(str, tree.listener)
+        }
         _refuse_extra(tree, MainKeys, "")
         _refuse_missing(tree)
         data: Any = OmegaConf.to_container(tree, resolve=True)
     for group, kind in kinds.items():
         data[group] = {"kind": kind} | data[group]
+    for name, kind in listeners.items():
+        data["listener"][name] = {"kind": kind} | data["listener"][name]
     return from_dict(data | {"choices": choices})
 
 
-def _kind(tree: DictConfig, group: str, choices: Mapping[str, str]) -> str:
-    """The registered kind of a group's member."""
-    if not has_keys(tree._get_node(group)):
+def _kind(tree: DictConfig, name: str, choices: Mapping[str, str], group: str = "") -> str:
+    """The registered kind of a group's member; of a listener, its name and "listener"."""
+    group = group or name
+    if not has_keys(tree._get_node(name)):
         raise ConfigError(f"{group} is not chosen", f"say {group}=NAME; `rlrun list {group}` shows the names")
-    schema = OmegaConf.get_type(tree, group)
+    schema = OmegaConf.get_type(tree, name)
     for entry in registry.entries(group):
         if entry.config is schema:
             return entry.kind
     raise ConfigError(
-        f"{group}={choices.get(group, '?')} has no schema of the group {group}",
+        f"{group}={name if name != group else choices.get(group, '?')} has no schema of the group {group}",
         f"its YAML must begin with defaults: [/schema/{group}/KIND@_here_, _self_]",
     )
 
@@ -174,9 +181,3 @@ def _no_environment() -> Iterator[None]:
         yield
     finally:
         OmegaConf.register_new_resolver("oc.env", oc.env, replace=True)
-
-
-# Where configs come from
-
-
-# Errors in words

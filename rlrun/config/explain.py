@@ -20,7 +20,7 @@ from omegaconf.errors import (
 
 from rlrun.config import catalog
 from rlrun.config.keys import ConfigError, hints, integral, meaning, nearest, unknown_key, words
-from rlrun.config.run import GROUPS
+from rlrun.config.run import GROUPS, REGISTERED
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def no_such_option(path: str, options: Sequence[str]) -> ConfigError:
             catalog.load(*name.partition("/")[::2])
         except ConfigError as error:
             return error
-    if group not in (*GROUPS, "experiment", "tuned"):
+    if group not in (*REGISTERED, "experiment", "tuned"):
         return ConfigError(f"there is no config {path}", f"there are {', '.join(options)}" if options else "")
     known = catalog.recipes(group)
     near = nearest(name, known)

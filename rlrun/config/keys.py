@@ -63,14 +63,15 @@ def violations(config: Any, path: str = "") -> list[str]:
     found: list[str] = []
     for f in fields(config):
         value, where = getattr(config, f.name), f"{path}{f.name}"
-        if is_dataclass(value):
-            found += violations(value, where + ".")
-            continue
         elements = [(where, value)]
         if isinstance(value, (list, tuple)):
             elements = [(f"{where}[{i}]", element) for i, element in enumerate(value)]
+        elif isinstance(value, dict):
+            elements = [(f"{where}.{name}", element) for name, element in value.items()]
         for place, element in elements:
-            if element is not None:
+            if is_dataclass(element):
+                found += violations(element, place + ".")
+            elif element is not None:
                 found += [f"{place} is {element}: {why}" for why in _broken(element, f.metadata)]
     if hasattr(config, "problems") and not found:  # which may rely on the bounds
         found += [f"{path}{problem}" for problem in config.problems()]

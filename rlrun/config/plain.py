@@ -11,7 +11,6 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -28,6 +27,8 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
     out = {f.name: _plain(getattr(config, f.name)) for f in fields(config)}
     for group in GROUPS:
         out[group] = {"kind": registry.entry_of(getattr(config, group)).kind} | out[group]
+    for name, listener in config.listener.items():
+        out["listener"][name] = {"kind": registry.entry_of(listener).kind} | out["listener"][name]
     return out
 
 
@@ -42,8 +43,9 @@ def _plain(value: Any) -> Any:
 
 
 def config_hash(config: RunConfig) -> str:
-    """SHA-256 of what the run computes: canonical JSON without `out` and `choices`."""
-    data = {name: value for name, value in to_dict(config).items() if name not in ("out", "choices")}
+    """SHA-256 of what the run computes: canonical JSON without `out`, `choices` and who listens."""
+    ignored = ("out", "choices", "listener")
+    data = {name: value for name, value in to_dict(config).items() if name not in ignored}
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -56,16 +58,23 @@ def from_dict(data: Any) -> RunConfig:
             finite, an unknown kind, or data too deep or too large.
     """
     _cap(data)
-    data = _section(data, "")
-    schemas = {}
-    for group in GROUPS:
-        member = _section(data.get(group, {}), group)
-        kind = member.get("kind")
-        if not isinstance(kind, str) or not NAME.fullmatch(kind):
-            raise ConfigError(f"{group} has no kind", "the config names no registered schema for it")
-        schemas[group] = catalog.load(group, kind).config
-        data = data | {group: {name: value for name, value in member.items() if name != "kind"}}
-    return check(_build(RunConfig, data, "", schemas))
+    data = {"listener": {}} | _section(data, "")  # run.json had none at first
+    members = {group: _member(data.get(group, {}), group, group) for group in GROUPS}
+    listeners = _section(data["listener"], "listener")
+    members["listener"] = {
+        name: _member(listener, "listener", f"listener.{name}") for name, listener in listeners.items()
+    }
+    return check(_build(RunConfig, data | members, ""))
+
+
+def _member(data: Any, group: str, path: str) -> Any:
+    """The config of a registered kind, which `data` names."""
+    member = _section(data, path)
+    kind = member.get("kind")
+    if not isinstance(kind, str) or not NAME.fullmatch(kind):
+        raise ConfigError(f"{path} has no kind", "the config names no registered schema for it")
+    values = {name: value for name, value in member.items() if name != "kind"}
+    return _build(catalog.load(group, kind).config, values, path)
 
 
 def _section(data: Any, path: str) -> dict[str, Any]:
@@ -74,9 +83,7 @@ def _section(data: Any, path: str) -> dict[str, Any]:
     return data
 
 
-def _build(
-    schema: type, data: Any, path: str, members: Mapping[str, type] = types.MappingProxyType({})
-) -> Any:
+def _build(schema: type, data: Any, path: str) -> Any:
     data = _section(data, path)
     prefix = path and path + "."
     names = [f.name for f in fields(schema)]
@@ -89,7 +96,7 @@ def _build(
         if name not in data or data[name] == "???":
             raise ConfigError(f"{where} has no value", meaning(schema, name, where))
         try:
-            values[name] = _convert(data[name], members.get(name, hints(schema)[name]), where)
+            values[name] = _convert(data[name], hints(schema)[name], where)
         except _WrongType as wrong:
             whole = integral(data[name], hints(schema)[name])
             raise ConfigError(

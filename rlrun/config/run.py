@@ -16,7 +16,13 @@ from typing import Any
 from rlrun.config import ConfigError, key
 from rlrun.config.keys import violations
 
-GROUPS = ("algo", "env", "model", "eval", "data")
+GROUPS = ("algo", "env", "model", "eval", "data")  # a run has one of each
+REGISTERED = (*GROUPS, "listener")  # and any number of listeners
+
+
+def place(group: str, recipe: str) -> str:
+    """Where a recipe's keys stand in the config: algo, or listener.csv."""
+    return group if group in GROUPS else f"{group}.{recipe}"
 
 
 @dataclass
@@ -41,6 +47,7 @@ class MainKeys:
     model: Any = key("the network's body")
     eval: Any = key("how the agent is judged: episodes or walk_forward")
     data: Any = key("logged steps for imitation and offline algorithms")
+    listener: dict[str, Any] = key("who else follows the run, by name: a logger of a plug-in")
     seed: int = key("the first seed", min=0)
     replicas: int = key("how many seeds train together; under walk_forward, seeds per fold", min=1)
     total_steps: int = key("env steps per replica; updates for an algorithm that never acts", min=1)
@@ -90,9 +97,3 @@ def check(config: RunConfig) -> RunConfig:
     if found:
         raise ConfigError(*found[:5], *([f"and {len(found) - 5} more"] if len(found) > 5 else []))
     return config
-
-
-# What a field means, in words
-
-
-# To and from plain JSON data

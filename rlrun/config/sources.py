@@ -33,7 +33,7 @@ from omegaconf import DictConfig, OmegaConf
 from rlrun import registry
 from rlrun.config import catalog
 from rlrun.config.keys import ConfigError
-from rlrun.config.run import GROUPS, MainKeys
+from rlrun.config.run import REGISTERED, MainKeys
 
 _MAX_BYTES, _MAX_ALIASES = 1 << 20, 16
 
@@ -49,7 +49,7 @@ class SchemaSource(ConfigSource):
         return True
 
     def is_group(self, config_path: str) -> bool:
-        return config_path.strip("/") in ("schema", *(f"schema/{group}" for group in GROUPS))
+        return config_path.strip("/") in ("schema", *(f"schema/{group}" for group in REGISTERED))
 
     def is_config(self, config_path: str) -> bool:
         parts = config_path.removesuffix(".yaml").split("/")
@@ -60,9 +60,9 @@ class SchemaSource(ConfigSource):
     def list(self, config_path: str, results_filter: ObjectType | None) -> list[str]:
         path = config_path.strip("/")
         if path == "schema":
-            return [] if results_filter == ObjectType.CONFIG else list(GROUPS)
+            return [] if results_filter == ObjectType.CONFIG else list(REGISTERED)
         group = path.removeprefix("schema/")
-        return [] if results_filter == ObjectType.GROUP or group not in GROUPS else catalog.kinds(group)
+        return [] if results_filter == ObjectType.GROUP or group not in REGISTERED else catalog.kinds(group)
 
     def load_config(self, config_path: str) -> ConfigResult:
         if not self.is_config(config_path):
@@ -108,6 +108,8 @@ class YamlSource(FileConfigSource):
             raise ConfigError(f"{path}: it must hold keys and values")
         if config_path.startswith(("algo/", "tuned/")):
             self._fit_model(result.config)
+        if config_path.startswith("listener/") and "package" not in result.header:
+            result.header["package"] = f"listener.{Path(config_path).stem}"  # each has keys of its own
         modules = result.config.get("imports")
         if modules and OmegaConf.is_list(modules):  # before its defaults ask for their schemas
             catalog.import_modules(map(str, modules))

@@ -21,7 +21,7 @@ from rlrun.runs.log import say
 from rlrun.runs.spaces import to_dict as space_to_dict
 from rlrun.runs.task import Task
 
-_NOT_THE_JOB = ("log", "checkpoint", "out", "threads", "choices", "eval")
+_NOT_THE_JOB = ("log", "listener", "checkpoint", "out", "threads", "choices", "eval")
 
 
 def record_of(task: Task) -> dict[str, Any]:

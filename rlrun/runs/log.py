@@ -11,13 +11,13 @@ import math
 import os
 import sys
 import time
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from rlrun.evals.evaluation import Replica
 from rlrun.runs.checkpoint import CheckpointError
+from rlrun.runs.listener import Followed, Listener
 
 _MANY = 32  # above this many replicas TensorBoard shows quantiles
 
@@ -27,44 +27,56 @@ def say(text: str) -> None:
     print(f"rlrun: {text}", file=sys.stderr, flush=True)
 
 
-class MetricsFile:
-    """Appends one JSON line a record."""
+class MetricsFile(Listener):
+    """Appends one JSON line a record and replica. Its mark is the file's length."""
 
-    def __init__(self, path: Path, offset: int = 0) -> None:
-        self._file = path.open("ab")
-        if self._file.tell() < offset:  # cutting would fill it up with zeros
+    _file: BinaryIO
+
+    def open(self, run: Followed) -> None:
+        self._path = run.folder.metrics
+        self._file = self._path.open("ab")
+
+    def rewind(self, step: int, mark: int) -> None:
+        if self._file.tell() < mark:  # cutting would fill it up with zeros
             self._file.close()
-            raise CheckpointError(f"{path} is shorter than when its checkpoint was written: it was changed")
-        self._file.truncate(offset)
-        self._file.seek(offset)
+            raise CheckpointError(
+                f"{self._path} is shorter than when its checkpoint was written: it was changed"
+            )
+        self._file.truncate(mark)
+        self._file.seek(mark)
 
-    def write(self, step: int, replica: int, values: dict[str, float]) -> None:
+    def record(self, step: np.ndarray, due: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         """Values that are not finite are left out: JSON has no word for them."""
-        kept = {tag: value for tag, value in values.items() if math.isfinite(value)}
-        if kept:
-            self._file.write(json.dumps({"step": step, "replica": replica, **kept}).encode() + b"\n")
+        for r in np.flatnonzero(due).tolist():
+            row = {tag: float(value[r]) for tag, value in values.items()}
+            kept = {tag: value for tag, value in row.items() if math.isfinite(value)}
+            if kept:
+                line = json.dumps({"step": int(step[r]), "replica": r, **kept})
+                self._file.write(line.encode() + b"\n")
 
-    def sync(self) -> int:
-        """Make everything durable; the file's length."""
+    def mark(self) -> int:
         self._file.flush()
         os.fsync(self._file.fileno())
         return self._file.tell()
 
-    def close(self) -> None:
+    def close(self, summary: Mapping[str, Any] | None) -> None:
+        self.mark()
         self._file.close()
 
 
-class TensorBoard:
+class TensorBoard(Listener):
     """One TensorBoard run per replica, or three quantiles of them where there are many."""
 
-    def __init__(self, folder: Path, replicas: list[Replica]) -> None:
-        self._folder = folder
-        self._many = len(replicas) > _MANY
-        self._names = ["q25", "q50", "q75"] if self._many else [replica.label for replica in replicas]
+    def open(self, run: Followed) -> None:
+        self._folder, self._seconds = run.folder.tensorboard, run.seconds
+        self._many = len(run.replicas) > _MANY
+        self._names = ["q25", "q50", "q75"] if self._many else [each.label for each in run.replicas]
         self._writers: dict[int, Any] = {}
 
-    def write(self, step: np.ndarray, due: np.ndarray, values: dict[str, np.ndarray]) -> None:
-        """Write `values` ([R] a tag) at `step` [R] for the replicas in `due` [R]."""
+    def record(self, step: np.ndarray, due: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
+        if not values:
+            return
+        values = {**values, "time/seconds": np.full(due.shape, self._seconds())}
         if self._many:
             quantiles = {}
             for tag, value in values.items():
@@ -95,30 +107,36 @@ class TensorBoard:
             self._writers[index] = EventFileWriter(str(self._folder / self._names[index]))
         return self._writers[index]
 
-    def purge(self, step: int) -> None:
-        """Tell TensorBoard to forget everything from `step` on: a resumed run writes it again."""
+    def rewind(self, step: int, mark: int) -> None:
+        """Tell TensorBoard to forget what came after `step`: a resumed run writes it again."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         for index in range(len(self._names)):
             if (self._folder / self._names[index]).is_dir():
                 start = SessionLog(status=SessionLog.SessionStatus.START)
-                self._writer(index).add_event(Event(wall_time=time.time(), step=step, session_log=start))
+                self._writer(index).add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
-    def close(self) -> None:
+    def close(self, summary: Mapping[str, Any] | None) -> None:
         for writer in self._writers.values():
             writer.close()
 
 
-class Progress:
-    """A live bar on a terminal, a plain line every few seconds elsewhere; both on stderr."""
+class Progress(Listener):
+    """A live bar on a terminal, a plain line every few seconds elsewhere; both on stderr.
 
-    def __init__(self, title: str, total: int, unit: str, every_seconds: float = 5.0) -> None:
-        self._title, self._total, self._unit, self._every = title, total, unit, every_seconds
+    `newest` holds the newest value [R] of every tag; of some, the median is shown.
+    """
+
+    def __init__(self, unit: str, newest: Mapping[str, np.ndarray], every_seconds: float = 5.0) -> None:
+        self._unit, self._newest, self._every = unit, newest, every_seconds
+
+    def open(self, run: Followed) -> None:
+        self._title, self._total = run.folder.path.parent.name, run.config.total_steps
         self._begin = self._last = time.monotonic()
         self._origin: int | None = None
+        self._step = 0
         self._bar: Any = None
         self._shown = 2  # metrics beside the speed
-        self._newest: dict[str, np.ndarray] = {}
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -136,12 +154,8 @@ class Progress:
                 console=console,
                 refresh_per_second=4,
             )
-            self._task = self._bar.add_task(title, total=total, values="")
+            self._task = self._bar.add_task(self._title, total=self._total, values="")
             self._bar.start()
-
-    def show(self, values: dict[str, np.ndarray]) -> None:
-        """Take over the newest metrics, [R] a tag; of some, the median is shown when it is time to."""
-        self._newest = values
 
     def _values(self) -> str:
         shown = []
@@ -160,7 +174,7 @@ class Progress:
 
     def update(self, step: int) -> None:
         """Show how far the run is; cheap to call every update."""
-        now = time.monotonic()
+        now, self._step = time.monotonic(), step
         if self._origin is None:
             self._origin = step
         if now - self._last < (0.25 if self._bar else self._every):
@@ -176,8 +190,8 @@ class Progress:
             line = f"{self._title}  {step:,}/{self._total:,} {self._unit}  {speed:,.0f}/s  eta {eta:.0f}s"
             print(f"{line}  {self._values()}", file=sys.stderr, flush=True)
 
-    def close(self, step: int) -> None:
-        """Show where the run ended."""
+    def close(self, summary: Mapping[str, Any] | None = None) -> None:
+        """Show where training ended."""
         if self._bar:
-            self._bar.update(self._task, completed=step)
+            self._bar.update(self._task, completed=self._step)
             self._bar.stop()

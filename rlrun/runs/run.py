@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from rlrun.config.plain import from_dict
 from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm
 from rlrun.evals.evaluation import Later
-from rlrun.runs import checkpoint, identity
+from rlrun.runs import checkpoint, identity, listener
 from rlrun.runs.folder import RunFolder
+from rlrun.runs.listener import Listener
 from rlrun.runs.load import initialise, load, restore, training_envs
 from rlrun.runs.log import say
 from rlrun.runs.policy import Policy
@@ -52,6 +53,7 @@ def execute(
         session.Stopped: by a signal, after saving.
     """
     task = task or Task.of(config)
+    listeners = listener.chosen(config, say)
     algo = build(config, task.spec())
     if config.init_from:
         initialise(algo, Path(config.init_from))
@@ -62,7 +64,7 @@ def execute(
     with run.lock():
         run.begin(config, identity.record_of(task), overrides)
         run.set_status("running", 0)
-        return _finish(run, task, algo, None)
+        return _finish(run, task, algo, listeners, None)
 
 
 def resume(folder: Path) -> Result:
@@ -82,6 +84,7 @@ def resume(folder: Path) -> Result:
     task = Task.of(from_dict(record["config"]))
     if task.data_sha256 != record["data_sha256"]:
         raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
+    listeners = listener.chosen(task.config, say)
     algo = build(task.config, task.spec())
     with run.lock():
         saved = None
@@ -93,19 +96,30 @@ def resume(folder: Path) -> Result:
             say("no checkpoint had been written yet: beginning again at step 0")
             if task.config.init_from:
                 initialise(algo, Path(task.config.init_from))
-        return _finish(run, task, algo, saved)
+        return _finish(run, task, algo, listeners, saved)
 
 
-def _finish(run: RunFolder, task: Task, algo: Algorithm, saved: checkpoint.Checkpoint | None) -> Result:
+def _finish(
+    run: RunFolder,
+    task: Task,
+    algo: Algorithm,
+    listeners: Mapping[str, Listener],
+    saved: checkpoint.Checkpoint | None,
+) -> Result:
     """Train to the end, then judge on fresh seeds and write the scores."""
     if not saved and task.evaluation.plan is not None:
         run.write_plan(task.evaluation.plan)
-    session = Session(task.config, run, algo, task.collector(), task.evaluation, saved)
+    session = Session(task.config, run, algo, task.collector(), task.evaluation, saved, listeners)
+    summary = None
     try:
         run.set_status("running", session.step)
         with session.stoppable():
             session.train()
             scores = task.evaluation.final(algo, session.clock.step, session.last)
+        if scores.steps is not None:
+            run.write_steps(scores.steps.header, scores.steps.rows)
+        summary = summarise(task.evaluation.replicas, scores.results, session, algo)
+        run.write_summary(summary)
     except Stopped as stop:
         run.set_status("interrupted", session.step, str(stop))
         say(f"{stop} and saved; rlrun resume {run} goes on")
@@ -114,11 +128,7 @@ def _finish(run: RunFolder, task: Task, algo: Algorithm, saved: checkpoint.Check
         run.set_status("failed", session.step, f"{type(error).__name__}: {error}"[:300])
         raise
     finally:
-        session.close()
-    if scores.steps is not None:
-        run.write_steps(scores.steps.header, scores.steps.rows)
-    summary = summarise(task.evaluation.replicas, scores.results, session, algo)
-    run.write_summary(summary)
+        session.close(summary)
     failed = bool(session.failures)
     reason = "; ".join(f"replica {r}: {why}" for r, why in session.failures.items())
     run.set_status("failed" if failed else "finished", session.step, reason)

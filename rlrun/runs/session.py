@@ -11,8 +11,8 @@ import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from types import FrameType
-from typing import TYPE_CHECKING
+from types import FrameType, MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from rlrun.core import Algorithm
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
 from rlrun.runs.folder import RunFolder
+from rlrun.runs.listener import Followed, Listener
 from rlrun.runs.log import MetricsFile, Progress, TensorBoard, say
 from rlrun.state import State, insert, select
 from rlrun.trainer import Clock, train
@@ -106,6 +107,7 @@ class Session:
         collector: Collector,
         evaluation: Evaluation,
         saved: checkpoint.Checkpoint | None = None,
+        listeners: Mapping[str, Listener] = MappingProxyType({}),
     ) -> None:
         self.config, self.folder = config, folder
         self.algo, self.collector, self.evaluation = algo, collector, evaluation
@@ -125,13 +127,17 @@ class Session:
         if saved:
             self._restore(saved)
         self._next_due = self._soonest()
-        offset = saved.state["metrics_bytes"] if saved else 0
-        self.metrics = MetricsFile(folder.metrics, offset)
-        self.tensorboard = (
-            TensorBoard(folder.tensorboard, evaluation.replicas) if config.log.tensorboard else None
-        )
-        if saved and self.tensorboard:
-            self.tensorboard.purge(self.step + 1)
+        self.progress = Progress("steps" if algo.rollout_steps else "updates", self.last)
+        self.listeners: dict[str, Listener] = {"metrics": MetricsFile()}
+        if config.log.tensorboard:
+            self.listeners["tensorboard"] = TensorBoard()
+        self.listeners |= {"progress": self.progress}
+        self.listeners |= {f"listener.{name}": each for name, each in listeners.items()}
+        marks = saved.state["marks"] if saved else {}
+        run = Followed(folder, config, evaluation.replicas, lambda: self.seconds)
+        for name, listener in self.listeners.items():
+            listener.open(run)
+            listener.rewind(self.step, marks.get(name, 0))
         self._saved_at, self._saved_step = time.monotonic(), self.step
         self._saved_update = self.clock.updates if saved else -1
 
@@ -147,8 +153,6 @@ class Session:
 
     def train(self) -> None:
         """Run the loop to its end; raises Stopped after saving, if a signal came."""
-        unit = "steps" if self.algo.rollout_steps else "updates"
-        self.progress = Progress(self.folder.path.parent.name, self.config.total_steps, unit)
         try:
             train(self.algo, self.collector, self.clock, self.on_step)
             self.save()
@@ -157,7 +161,7 @@ class Session:
                 raise Stopped(self._signal)
             self.use_kept()
         finally:
-            self.progress.close(self.step)
+            self.progress.close()
 
     @contextmanager
     def stoppable(self) -> Iterator[None]:
@@ -170,12 +174,10 @@ class Session:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def close(self) -> None:
-        """Everything is on disk, and nothing open, when this returns."""
-        self.metrics.sync()
-        self.metrics.close()
-        if self.tensorboard:
-            self.tensorboard.close()
+    def close(self, summary: Mapping[str, Any] | None) -> None:
+        """Everything is on disk, and nothing open, when this returns; `summary` is of a run that ended."""
+        for listener in self.listeners.values():
+            listener.close(summary)
 
     def on_step(self, clock: Clock, metrics: dict[str, Tensor]) -> None:
         """After every update: record, judge and save what is due."""
@@ -245,16 +247,11 @@ class Session:
                 self._keep(better)
 
     def _write(self, due: np.ndarray, values: dict[str, np.ndarray]) -> None:
-        for replica in np.flatnonzero(due):
-            record = {tag: float(value[replica]) for tag, value in values.items()}
-            self.metrics.write(int(self.clock.step[replica]), int(replica), record)
-        if self.tensorboard and values:
-            timing = {"time/seconds": np.full(due.shape, self.seconds)}
-            self.tensorboard.write(self.clock.step, due, values | timing)
+        for listener in self.listeners.values():
+            listener.record(self.clock.step, due, values)
         for tag, value in values.items():
             previous = self.last.get(tag, np.full(due.shape, np.nan))
             self.last[tag] = np.where(due & np.isfinite(value), value, previous)
-        self.progress.show(self.last)
 
     def _keep(self, rows: np.ndarray) -> None:
         """Set these replicas' present policies aside: they are what will be judged and loaded."""
@@ -282,7 +279,7 @@ class Session:
         """Write a checkpoint of everything that the rest of the run depends on."""
         if self._saved_update == self.clock.updates:
             return
-        offset = self.metrics.sync()
+        marks = {name: listener.mark() for name, listener in self.listeners.items()}
         tensors = {f"algo/{k}": v for k, v in self.algo.state().items()}
         replay = {k: v for k, v in self.algo.state(("replay",)).items()}
         for name in replay:
@@ -298,7 +295,7 @@ class Session:
         state = {
             "schema": 1,
             "updates": self.clock.updates,
-            "metrics_bytes": offset,
+            "marks": marks,
             "wall_seconds": self.seconds,
             "failures": {str(k): v for k, v in self.failures.items()},
         }

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from rlrun.files import write_atomic, write_synced
 from rlrun.runs import checkpoint
 from rlrun.runs.checkpoint import CheckpointError
-from rlrun.runs.log import MetricsFile
 
 FILES = ("tensors.safetensors", "replay.safetensors", "state.json", "manifest.json")
 
@@ -329,31 +328,3 @@ def test_write_atomic_leaves_the_old_or_the_new(tmp_path: Path, monkeypatch: pyt
         with failing(monkeypatch, at, lambda: OSError(errno.EIO, "EIO")), pytest.raises(OSError):
             write_atomic(path, b"new")
         assert path.read_bytes() in (b"old", b"new")
-
-
-def test_metrics_are_cut_back_to_the_offset(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    file = MetricsFile(path)
-    file.write(1, 0, {"a": 1.0, "b": float("nan")})
-    offset = file.sync()
-    file.write(2, 0, {"a": 2.0})
-    file.write(3, 0, {"b": float("inf")})  # nothing finite: no line
-    file.sync()
-    file.close()
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"step": 1, "replica": 0, "a": 1.0},
-        {"step": 2, "replica": 0, "a": 2.0},
-    ]
-    again = MetricsFile(path, offset)
-    again.write(2, 0, {"a": 5.0})
-    again.sync()
-    again.close()
-    assert [json.loads(line)["a"] for line in path.read_text().splitlines()] == [1.0, 5.0]
-
-
-def test_metrics_shorter_than_their_checkpoint_says(tmp_path: Path) -> None:
-    """Cutting would fill the file up with zeros."""
-    (tmp_path / "metrics.jsonl").write_text("short\n")
-    with pytest.raises(CheckpointError, match="shorter"):
-        MetricsFile(tmp_path / "metrics.jsonl", 100)
-    assert (tmp_path / "metrics.jsonl").read_text() == "short\n"
