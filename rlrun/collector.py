@@ -16,6 +16,7 @@ import numpy as np
 
 from rlrun.core import Algorithm, Memory, Mode, Rollout
 from rlrun.lazy import torch
+from rlrun.parts.statistics import EpisodeStatistics
 from rlrun.rng import Stream, child, keys
 from rlrun.spaces import Space
 
@@ -103,8 +104,7 @@ class Collector:
         self.reward_function, self.options = reward, dict(options or {})
         self.device, self.dtype = device, dtype
         self.rng = Stream(seeds, "explore", device)
-        self.info_names = metrics  # info arrays of every step that are averaged
-        self.sum_names = sums  # those of them that are added up over the run
+        self.stats = EpisodeStatistics(self.replicas, num_envs, metrics, sums)
         shape = (self.replicas, num_envs)
         self._keys = child(keys(seeds, "env")[:, None], np.arange(num_envs)[None])  # [R, N]
         self.episode = np.zeros(shape, np.int64)  # index of the episode under way
@@ -112,11 +112,7 @@ class Collector:
         self.first = np.ones(shape, bool)
         self.filler = np.zeros(shape, bool)  # the coming step only resets (autoreset NEXT_STEP)
         self.memory: Memory = ()
-        self.episode_return = np.zeros(shape)
-        self.episode_length = np.zeros(shape, np.int64)
         self.taken = np.zeros(self.replicas, np.int64)  # valid steps [R] of the last rollout
-        self.totals: dict[str, np.ndarray] = {}  # sums since the last `take_stats`, [R]
-        self.sums: dict[str, np.ndarray] = {}  # of `sum_names` over the run until then, [R]
         self._buffer: Buffer | None = None
 
     @cached_property
@@ -172,6 +168,7 @@ class Collector:
         self, algo: Algorithm, buffer: Buffer, t: int, step: np.ndarray, counted: np.ndarray, mode: Mode
     ) -> np.ndarray:
         """Step `t` of a rollout; which envs [R, N] took a valid one."""
+        # The algorithm sees the buffer's own copy of the observations, and acts.
         buffer.obs[:, t] = self.obs
         buffer.first[:, t] = self.first
         obs, first = buffer.seen[t]
@@ -183,6 +180,8 @@ class Collector:
             buffer.put_extras(t, act.extras)
         action = act.action.numpy() if self.device == "cpu" else act.action.cpu().numpy()
         buffer.action[:, t] = action
+
+        # The envs step, R x N of them in a row.
         lead = (self.replicas, self.num_envs)
         flat = action.reshape(-1, *action.shape[2:])
         flat_obs, flat_reward, flat_terminated, flat_truncated, info = self.env.step(flat)
@@ -190,6 +189,8 @@ class Collector:
         obs_after = flat_obs.reshape(shape)
         terminated, truncated = flat_terminated.reshape(lead), flat_truncated.reshape(lead)
         true_reward = flat_reward.reshape(lead)
+
+        # The true successors, and the reward that is learned from.
         next_obs = obs_after
         if self.mode == "SameStep" and "final_obs" in info:
             next_obs = obs_after.copy()
@@ -205,29 +206,28 @@ class Collector:
         buffer.next_obs[:, t] = next_obs
         valid = counted & ~self.filler if self.mode == "NextStep" else counted
         buffer.valid[:, t] = valid
-        for name in self.info_names:
+        for name in self.stats.metrics:
             buffer.put_info(t, name, np.asarray(info[name]).reshape(lead))
+        self.stats.step(true_reward)
+        self.obs = obs_after
+        self._turn(terminated | truncated, valid)
+        return valid
 
-        self.episode_return += true_reward
-        self.episode_length += 1
-        done = terminated | truncated
+    def _turn(self, done: np.ndarray, valid: np.ndarray) -> None:
+        """Count the episodes that a step ended, and begin the next ones in the env's own way."""
         if self.mode == "NextStep":
             self.first, self.filler = self.filler, done
-            self.episode_return[self.first] = 0.0
-            self.episode_length[self.first] = 0
+            self.stats.begin(self.first)
         else:
             self.first = done
-        self.obs = obs_after
         if np.count_nonzero(done):  # several times as fast as done.any()
             ended = done & valid
-            self._count(ended)
+            self.stats.end(ended)
             self.episode += ended
             if self.mode == "Disabled":
                 self._reset(done)
             elif self.mode == "SameStep":
-                self.episode_return[done] = 0.0
-                self.episode_length[done] = 0
-        return valid
+                self.stats.begin(done)
 
     def _reset(self, mask: np.ndarray) -> None:
         """Begin the next episode where `mask` [R, N] is true."""
@@ -235,57 +235,24 @@ class Collector:
         self.obs = obs.reshape(self.replicas, self.num_envs, *self.obs_space.shape)
         self.first = mask | self.first
         self.filler = self.filler & ~mask
-        self.episode_return[mask] = 0.0
-        self.episode_length[mask] = 0
-
-    def _count(self, done: np.ndarray) -> None:
-        for name, value in (
-            ("episodes", done),
-            ("return", np.where(done, self.episode_return, 0.0)),
-            ("length", np.where(done, self.episode_length, 0)),
-        ):
-            self.totals[name] = self.totals.get(name, 0.0) + value.sum(1)
+        self.stats.begin(mask)
 
     def _rollout(self, buffer: Buffer, steps: int, memory: Memory) -> Rollout:
-        tensors, extras, info = buffer.tensors, buffer.extras, buffer.info
+        tensors, extras = buffer.tensors, buffer.extras
         if steps != buffer.steps:
             tensors = {name: value[:, :steps] for name, value in tensors.items()}
             extras = {name: value[:, :steps] for name, value in extras.items()}
+        info = {name: value[:, :steps] for name, value in buffer.info.items()}
         if info:
-            valid = buffer.valid[:, :steps]
-            self.totals["steps"] = self.totals.get("steps", 0.0) + valid.sum((1, 2))
-            for name, value in info.items():
-                masked = np.where(valid, value[:, :steps], 0.0).sum((1, 2))
-                self.totals[f"info.{name}"] = self.totals.get(f"info.{name}", 0.0) + masked
+            self.stats.report(info, buffer.valid[:, :steps])
         if self.device != "cpu":
             tensors = {name: value.to(self.device) for name, value in tensors.items()}
         return Rollout(
             **tensors,
             memory=memory,
             extras=extras,
-            info={name: torch.from_numpy(value[:, :steps]) for name, value in info.items()},
+            info={name: torch.from_numpy(value) for name, value in info.items()},
         )
-
-    def take_stats(self, replicas: np.ndarray) -> dict[str, np.ndarray]:
-        """Means [R] over what ended since they were last taken (NaN where nothing did).
-
-        The env's `sums` come as totals over the whole run. `replicas` [R] says whose means begin anew.
-        """
-        totals, out = self.totals, {}
-        with np.errstate(invalid="ignore", divide="ignore"):
-            if "episodes" in totals:
-                out["return"] = totals["return"] / totals["episodes"]
-                out["length"] = totals["length"] / totals["episodes"]
-            for name in self.info_names:
-                if "steps" in totals:
-                    out[name] = totals[f"info.{name}"] / totals["steps"]
-        for name in self.sum_names:
-            if "steps" in totals:
-                before = self.sums.get(name, np.zeros(self.replicas))
-                out[f"total_{name}"] = before + totals[f"info.{name}"]
-                self.sums[name] = np.where(replicas, out[f"total_{name}"], before)
-        self.totals = {name: np.where(replicas, 0.0, value) for name, value in totals.items()}
-        return out
 
     def state(self) -> dict[str, Tensor]:
         """Everything that the next step depends on, env state included; leaves [R, ...]."""
@@ -296,15 +263,12 @@ class Collector:
             "first": self.first,
             "filler": self.filler,
             "episode": self.episode,
-            "episode_return": self.episode_return,
-            "episode_length": self.episode_length,
         }
-        arrays |= {f"totals.{name}": value for name, value in self.totals.items()}
-        arrays |= {f"sums.{name}": value for name, value in self.sums.items()}
         if has_state(self.env):
             for name, value in self.env.state().items():  # type: ignore[attr-defined]
                 arrays[f"env.{name}"] = value.reshape(self.replicas, self.num_envs, *value.shape[1:])
         out = {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
+        out |= self.stats.state()
         out |= {f"memory.{i}": leaf for i, leaf in enumerate(self.memory)}
         out |= {f"rng.{name}": value for name, value in self.rng.state().items()}
         return out
@@ -314,10 +278,8 @@ class Collector:
             return
         arrays = {name: value.cpu().numpy().copy() for name, value in state.items()}
         self.obs = arrays["obs"]
-        for name in ("first", "filler", "episode", "episode_return", "episode_length"):
-            setattr(self, name, arrays[name])
-        self.totals = {name[7:]: value for name, value in arrays.items() if name.startswith("totals.")}
-        self.sums = {name[5:]: value for name, value in arrays.items() if name.startswith("sums.")}
+        self.first, self.filler, self.episode = arrays["first"], arrays["filler"], arrays["episode"]
+        self.stats.load_state(arrays)
         env_state = {
             name[4:]: value.reshape(self.replicas * self.num_envs, *value.shape[2:])
             for name, value in arrays.items()

@@ -142,7 +142,7 @@ def test_whole_episodes() -> None:
         last = np.take_along_axis(r["terminated"] | r["truncated"], (length.astype(int) - 1)[:, None], 1)
         assert last.all()
         assert (c.episode == round_ + 1).all()
-    stats = c.take_stats(np.ones(2, bool))
+    stats = c.stats.take(np.ones(2, bool))
     assert (stats["length"] <= 6).all() and (c.rng.counter % 3 == 0).all()
 
 
@@ -178,7 +178,7 @@ def test_reported_returns_are_the_envs_own() -> None:
         for i in range(2):
             ended = (age + 1 == length)[i]
             own[i] += list(length[i][ended])
-    stats = c.take_stats(np.array([True, True]))
+    stats = c.stats.take(np.array([True, True]))
     for i in range(2):
         lengths = np.array(own[i], float)
         assert stats["length"][i] == lengths.mean()
@@ -191,13 +191,13 @@ def test_statistics_are_means_since_they_were_taken() -> None:
     ages: list[np.ndarray] = []
     for _ in range(4):
         ages.append(copied(c.collect(algo, 5, np.zeros(2, np.int64)))["reward"])
-    one = c.take_stats(np.array([True, False]))
+    one = c.stats.take(np.array([True, False]))
     mean = np.concatenate(ages, 1).mean((1, 2))
     assert np.allclose(one["age"], mean)
-    again = c.take_stats(np.array([False, False]))
+    again = c.stats.take(np.array([False, False]))
     assert np.isnan(again["return"][0]) and again["return"][1] == one["return"][1]
     more = copied(c.collect(algo, 5, np.zeros(2, np.int64)))["reward"]
-    assert np.isclose(c.take_stats(np.ones(2, bool))["age"][0], more[0].mean())
+    assert np.isclose(c.stats.take(np.ones(2, bool))["age"][0], more[0].mean())
 
 
 def test_step_counts_real_steps_of_each_replica() -> None:
@@ -223,7 +223,7 @@ def test_every_autoreset_mode_gives_the_same_transitions(mode: str) -> None:
     assert (r["reward"][valid] == (before == 1)).all()
     assert r["truncated"][valid].all() and not r["terminated"].any() and r["first"][valid].all()
     assert set(before) == {-1.0, 0.0, 1.0}
-    stats = c.take_stats(np.ones(2, bool))
+    stats = c.stats.take(np.ones(2, bool))
     assert (stats["length"] == 1).all()
     mean = np.where(valid, r["reward"], 0).sum((1, 2)) / valid.sum((1, 2))
     assert np.allclose(stats["return"], mean)
@@ -259,7 +259,7 @@ def test_state_round_trip(whole: bool) -> None:
     for _ in range(3):
         a, b = copied(one.collect(algo, 4, step)), copied(other.collect(algo, 4, step))
         assert all(np.array_equal(a[name], b[name]) for name in a)
-    a, b = one.take_stats(np.ones(2, bool)), other.take_stats(np.ones(2, bool))
+    a, b = one.stats.take(np.ones(2, bool)), other.stats.take(np.ones(2, bool))
     assert all(np.array_equal(a[name], b[name]) for name in a)
 
 

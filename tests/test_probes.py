@@ -291,8 +291,8 @@ def test_the_previous_episode_is_forgotten(algo: str) -> None:
     """Its last observation holds the answer; whoever gets more than chance carries memory over."""
     trial = trained(config(algo, "leak"))
     assert trial.collector is not None
-    trial.collector.take_stats(np.ones(1, bool))
+    trial.collector.stats.take(np.ones(1, bool))
     for _ in range(40):
         trial.collector.collect(trial.algo, 16, trial.clock.step)
-    earned = trial.collector.take_stats(np.ones(1, bool))["return"][0]
+    earned = trial.collector.stats.take(np.ones(1, bool))["return"][0]
     assert abs(earned) < 0.2

@@ -117,7 +117,7 @@ class ActorCritic(Algorithm):
         )
         self.streams = [self.noise]  # all that a gradient step draws from: a variant adds its own
         recordable = all(network.recordable for network in (self.actor, *self.critics))
-        self.descend = nn.Recorded(self.gradient_step, streams=self.streams, when=recordable)
+        self.train_step = nn.Recorded(self.gradient_step, streams=self.streams, when=recordable)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
         """Actions in [-1, 1], [R, N, A], from the actor's outputs; what lies outside gets clipped."""
@@ -144,7 +144,7 @@ class ActorCritic(Algorithm):
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         for network in (self.actor, *self.critics):
-            network.observe(rollout.obs, rollout.valid)
+            network.update_normalizer(rollout.obs, rollout.valid)
         self.replay.add(rollout)
         self.sync.collected(rollout)
         metrics: dict[str, Tensor] = {}
@@ -190,9 +190,9 @@ class ActorCritic(Algorithm):
     def judge_ahead(
         self, batch: Rollout, learned: Rollout, next_obs: Tensor, last: Tensor, action: Tensor
     ) -> Tensor:
-        """The least value that a target critic gives to the action [R, S, B, A] at next_obs: [R, S, B]."""
+        """The smallest value that a target critic gives to the action [R, S, B, A] at next_obs: [R, S, B]."""
         traces = [self.trace(target, batch, learned, judges=True, ahead=True) for target in self.targets]
-        return least([trace.beyond(next_obs, last, action) for trace in traces])
+        return min_q([trace.beyond(next_obs, last, action) for trace in traces])
 
     def unit(self, steps: Rollout) -> Tensor:
         """The actions taken, in [-1, 1] and flat: [R, T, B, A]."""
@@ -214,6 +214,6 @@ class ActorCritic(Algorithm):
         return masked_mean(error, learned.valid), masked_mean(q.detach().mean(0), learned.valid)
 
 
-def least(values: list[Tensor]) -> Tensor:
+def min_q(values: list[Tensor]) -> Tensor:
     """The most pessimistic of the critics' values, each [R, S, B, 1]: [R, S, B]."""
     return torch.stack(values).amin(0).squeeze(-1)

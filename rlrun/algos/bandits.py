@@ -3,7 +3,7 @@
 All of them count the pulls of each arm and keep its mean reward (Sutton and Barto,
 "Reinforcement Learning", 2018: incremental means 2.4, constant steps 2.5, optimistic
 starts 2.6). They differ in the score by which an arm is chosen: the highest is pulled,
-ties at random. What is random about a policy is part of its score.
+ties at random. Exploration noise is added to the scores.
 """
 
 from __future__ import annotations

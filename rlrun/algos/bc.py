@@ -58,7 +58,7 @@ class BC(Algorithm):
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.burn_in: int = config.burn_in if self.net.recurrent else 0
         self.length = self.burn_in + (config.sequence_length if self.net.recurrent else 1)
-        self.descend = nn.Recorded(self.gradient_step, when=self.net.recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=self.net.recordable)
         if spec.dataset is not None:
             self.read(spec.dataset)
 
@@ -87,7 +87,7 @@ class BC(Algorithm):
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """One gradient step on sequences drawn uniformly, [R, L, B, ...]."""
         start = self.rng.integers(len(self.first) - self.length + 1, 1, self.config.batch_size)
-        loss, grad_norm = self.descend(start, self.learning_rate(step))
+        loss, grad_norm = self.train_step(start, self.learning_rate(step))
         return {"loss/bc": loss, "train/grad_norm": grad_norm}
 
     def gradient_step(self, start: Tensor, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,7 +99,7 @@ class BC(Algorithm):
         learned = (time.view(1, -1, 1) >= self.burn_in) | (first.cumsum(1) > 0)
         memory = self.net.initial_memory(start.shape[-1])
         memory = self.net.remember(memory, self.taken[(start[:, 0] - 1).clamp(min=0)])
-        self.net.observe(obs, learned)
+        self.net.update_normalizer(obs, learned)
         out, _ = self.net(obs, memory, first, action)
         policy = self.actions.distribution(out)
         loss = -masked_mean(policy.log_prob(self.raw(action)), learned)

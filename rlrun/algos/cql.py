@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rlrun.algos.actor_critic import Trace
-from rlrun.algos.dqn import DQN, DQNConfig, PriorityConfig
+from rlrun.algos.dqn import DQN, DQNConfig, Values
 from rlrun.algos.sac import SAC, SACConfig
 from rlrun.config import key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
@@ -31,6 +31,7 @@ from rlrun.parts.explore import EpsilonConfig
 from rlrun.parts.gradient import GradientConfig
 from rlrun.parts.offline import LoggedReplay
 from rlrun.parts.offpolicy import SequenceConfig
+from rlrun.parts.prioritized import PriorityConfig
 from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
 from rlrun.rng import Stream
@@ -96,10 +97,10 @@ class ConservativeDQN(DQN):
         super().__init__(spec, config.dqn(), model)
         self.networks, self.weight = (self.net,), config.alpha
 
-    def penalty(self, out: Tensor, q: Tensor) -> Tensor:
-        return self.weight * (out.logsumexp(-1) - q)
+    def penalty(self, every_q: Tensor, q: Tensor) -> Tensor:
+        return self.weight * (every_q.logsumexp(-1) - q)
 
-    def recurrent_values(self, batch: Rollout) -> tuple[Tensor, ...]:
+    def recurrent_values(self, batch: Rollout) -> Values:
         """No memory was logged: sequences begin with none."""
         return super().recurrent_values(batch.with_(memory=self.initial_memory(batch.reward.shape[2])))
 
@@ -168,7 +169,7 @@ class CQL(Algorithm):
             self.data = LoggedReplay(spec.dataset, spec, config.reward_scale, self.learner.length)
             for steps in self.data.in_order():
                 for network in self.learner.networks:
-                    network.observe(steps.obs, steps.valid)
+                    network.update_normalizer(steps.obs, steps.valid)
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.learner.initial_memory(num_envs)

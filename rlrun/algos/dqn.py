@@ -8,7 +8,7 @@ Kapturowski et al., "R2D2", 2019).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -19,24 +19,18 @@ from rlrun.lazy import torch
 from rlrun.parts.explore import EpsilonConfig, epsilon_greedy
 from rlrun.parts.gradient import GradientConfig
 from rlrun.parts.offpolicy import ReplayConfig, TargetSync
-from rlrun.parts.prioritized import PrioritizedReplay
-from rlrun.parts.replay import Draw, Replay, SequentialReplay
+from rlrun.parts.prioritized import PrioritizedReplay, PriorityConfig, importance, priority
+from rlrun.parts.replay import Draw, Replay
 from rlrun.parts.returns import n_step
 from rlrun.parts.schedules import schedule
 from rlrun.parts.sequences import mean_weight, successor, take_steps
+from rlrun.parts.sequential import SequentialReplay
 from rlrun.registry import register
 from rlrun.rng import Stream
 from rlrun.spaces import Discrete
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-
-@dataclass
-class PriorityConfig:
-    alpha: float = key("how much the error counts; 0 draws uniformly, 1 in proportion", min=0, max=1)
-    beta: float = key("share of the bias to correct at the start; all of it at the end", min=0, max=1)
-    eta: float = key("weight of a sequence's largest error, against its mean one", min=0, max=1)
 
 
 @dataclass
@@ -59,6 +53,18 @@ class DQNConfig(ReplayConfig, GradientConfig):
         if self.sampling == "sequential":
             return SequentialReplay(self.buffer_size, num_envs, self.sequence_length if recurrent else 1)
         return Replay(self.buffer_size, num_envs)
+
+
+class Values(NamedTuple):
+    """What the loss is made of, for the steps that are learned from: [R, S, B]; with A, of each action."""
+
+    q: Tensor  # [R, S, B, A], online
+    action: Tensor
+    valid: Tensor
+    total: Tensor  # rewards of the n steps, discounted
+    discount: Tensor  # of what follows them; 0 where the task ended
+    next_target_q: Tensor  # [R, S, B, A] after them, by the target network
+    next_online_q: Tensor  # [R, S, B, A] after them, online; the target network's where not `double`
 
 
 @register("algo", "dqn", DQNConfig)
@@ -94,7 +100,7 @@ class DQN(Algorithm):
         self.epsilon = schedule(epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps)
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.beta = schedule("linear", config.priority.beta, 1.0, spec.total_steps)
-        self.descend = nn.Recorded(self.gradient_step, when=self.net.recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=self.net.recordable)
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.net.initial_memory(num_envs)
@@ -114,7 +120,7 @@ class DQN(Algorithm):
         return self.net.step(obs, memory, first)[0]
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
-        self.net.observe(rollout.obs, rollout.valid)
+        self.net.update_normalizer(rollout.obs, rollout.valid)
         self.replay.add(rollout)
         self.sync.collected(rollout)
         if len(self.replay) < max(self.config.learning_starts, 1) or self.replay.size < self.length:
@@ -128,7 +134,7 @@ class DQN(Algorithm):
     def learn(self, batch: Draw | Rollout, step: np.ndarray) -> dict[str, Tensor]:
         """One gradient step on sequences [R, L, B, ...], or on those that were drawn from the replay."""
         beta = self.beta(step) if isinstance(self.replay, PrioritizedReplay) else None
-        loss, q, grad_norm, priority = self.descend(batch, beta, self.learning_rate(step))
+        loss, q, grad_norm, priority = self.train_step(batch, beta, self.learning_rate(step))
         self.sync.updated()
         if isinstance(self.replay, PrioritizedReplay):
             self.replay.reprioritise(batch.info["cell"], priority)
@@ -140,60 +146,53 @@ class DQN(Algorithm):
         """Mean loss, mean action value and norm of the gradient, [R], and the sequences' new priorities."""
         loss, q, error = self.loss(self.replay.at(batch), beta)
         grad_norm = self.optim.step(loss, learning_rate)
-        return loss, q, grad_norm, self.priority(error) if self.config.sampling == "prioritized" else None
+        prioritized = self.config.sampling == "prioritized"
+        return loss, q, grad_norm, priority(error, self.config.priority.eta) if prioritized else None
 
     def loss(self, batch: Rollout, beta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Over a batch [R, L, B, ...]: mean loss and mean action value, [R], and every error [R, L, B].
+        """Over a batch [R, L, B, ...]: mean loss and mean q, [R], and every error [R, S, B].
 
-        Sequences that were drawn by priority weigh less the likelier they were, to the
-        power of beta [R], and the least likely one weighs 1.
+        beta [R] says how much of the bias of prioritised sampling the loss makes up for.
         """
-        config = self.config
-        values = self.recurrent_values if self.net.recurrent else self.values
-        out, action, valid, total, discount, target_next, online_next = values(batch)
-        if config.double:
-            next_value = target_next.gather(-1, online_next.argmax(-1, keepdim=True)).squeeze(-1)
+        v = self.recurrent_values(batch) if self.net.recurrent else self.values(batch)
+        q = v.q.gather(-1, v.action.unsqueeze(-1)).squeeze(-1)  # [R, S, B]
+        if self.config.double:
+            best = v.next_online_q.argmax(-1, keepdim=True)
+            next_value = v.next_target_q.gather(-1, best).squeeze(-1)
         else:
-            next_value = target_next.amax(-1)
-        target = torch.add(discount * next_value, total, alpha=config.reward_scale)  # [R, L, B]
-        q = out.gather(-1, action.unsqueeze(-1)).squeeze(-1)
-        kind = torch.nn.functional.huber_loss if config.loss == "huber" else torch.nn.functional.mse_loss
-        loss = kind(q, target, reduction="none")
-        penalty = self.penalty(out, q)
+            next_value = v.next_target_q.amax(-1)
+        # target_q = reward_scale * total + discount * next_value
+        target_q = torch.add(v.discount * next_value, v.total, alpha=self.config.reward_scale)
+        kind = torch.nn.functional.huber_loss if self.config.loss == "huber" else torch.nn.functional.mse_loss
+        loss = kind(q, target_q, reduction="none")
+        penalty = self.penalty(v.q, q)
         if penalty is not None:
             loss = loss + penalty
-        mean = mean_weight(valid, q.dtype)
-        weight = mean
-        if beta is not None and "probability" in batch.info:
-            likelihood = batch.info["probability"]
-            power = beta.to(likelihood).unsqueeze(1)
-            importance = (likelihood.amin(1, keepdim=True) / likelihood) ** power  # [R, B]
-            weight = mean * importance.unsqueeze(1).to(mean)
-        return (loss * weight).sum((1, 2)), (q.detach() * mean).sum((1, 2)), (q.detach() - target) * valid
 
-    def penalty(self, out: Tensor, q: Tensor) -> Tensor | None:
-        """What a variant adds to the loss of each step [R, L, B], by all action values and the one taken."""
+        mean = weight = mean_weight(v.valid, q.dtype)
+        if beta is not None and "probability" in batch.info:
+            weight = mean * importance(batch.info["probability"], beta).unsqueeze(1).to(mean)
+        error = (q.detach() - target_q) * v.valid
+        return (loss * weight).sum((1, 2)), (q.detach() * mean).sum((1, 2)), error
+
+    def penalty(self, every_q: Tensor, q: Tensor) -> Tensor | None:
+        """What a variant adds to the loss [R, S, B], by all action values and that of the action taken."""
         return None
 
-    def priority(self, error: Tensor) -> Tensor:
-        """Of sequences, by the errors [R, L, B] of their steps: [R, B] (Kapturowski et al. 2019)."""
-        size, eta = error.abs(), self.config.priority.eta
-        return eta * size.amax(1) + (1.0 - eta) * size.mean(1)
-
-    def values(self, batch: Rollout) -> tuple[Tensor, ...]:
+    def values(self, batch: Rollout) -> Values:
         """Without memory: only the first of each window's n steps is learned from."""
         learned = batch.steps(0, 1) if self.length > 1 else batch
         total, discount, last = n_step(
             batch.reward, batch.terminated, batch.truncated, self.config.gamma, self.config.n_step, starts=1
         )
-        out, _ = self.net(learned.obs, (), learned.first)
+        q, _ = self.net(learned.obs, (), learned.first)
         with torch.no_grad():
             next_obs = take_steps(batch.next_obs, last)
-            target_next, _ = self.target(next_obs, (), learned.first)
-            online_next = self.net(next_obs, (), learned.first)[0] if self.config.double else target_next
-        return out, learned.action, learned.valid, total, discount, target_next, online_next
+            target_q, _ = self.target(next_obs, (), learned.first)
+            online_q = self.net(next_obs, (), learned.first)[0] if self.config.double else target_q
+        return Values(q, learned.action, learned.valid, total, discount, target_q, online_q)
 
-    def recurrent_values(self, batch: Rollout) -> tuple[Tensor, ...]:
+    def recurrent_values(self, batch: Rollout) -> Values:
         """With memory: every step after the burn-in, each with up to n rewards of its sequence."""
         begin = self.config.burn_in
         learned, memory = batch.steps(begin), batch.memory
@@ -202,14 +201,14 @@ class DQN(Algorithm):
                 past = batch.steps(0, begin)
                 _, memory = self.net(past.obs, memory, past.first, past.action)
             _, targets = self.target.unroll(batch.obs, batch.memory, batch.first, batch.action)
-        out, onlines = self.net.unroll(learned.obs, memory, learned.first, learned.action)
+        q, onlines = self.net.unroll(learned.obs, memory, learned.first, learned.action)
         total, discount, last = n_step(
             learned.reward, learned.terminated, learned.truncated, self.config.gamma, self.config.n_step
         )
         with torch.no_grad():
-            target_next = successor(self.target, learned, tuple(leaf[:, begin:] for leaf in targets))
-            online_next = target_next
+            target_q = successor(self.target, learned, tuple(leaf[:, begin:] for leaf in targets))
+            online_q = target_q
             if self.config.double:
-                online_next = successor(self.net, learned, tuple(leaf.detach() for leaf in onlines))
-        next_values = take_steps(target_next, last), take_steps(online_next, last)
-        return out, learned.action, learned.valid, total, discount, *next_values
+                online_q = successor(self.net, learned, tuple(leaf.detach() for leaf in onlines))
+        next_q = take_steps(target_q, last), take_steps(online_q, last)
+        return Values(q, learned.action, learned.valid, total, discount, *next_q)

@@ -168,7 +168,7 @@ class Discriminator(Stateful):
         self.norm = nn.RunningNorm(spec.replicas, width, dtype, spec.device)
         self.optim = nn.Adam(self.body)
         self.rng = Stream(spec.seeds, "discriminator", spec.device)
-        self.descend = nn.Recorded(self.learn, streams=[self.rng])
+        self.train_step = nn.Recorded(self.learn, streams=[self.rng])
 
     def features(self, steps: Steps) -> Tensor:
         """Observation and action, integers as one-hot: [R, rows, F]."""
@@ -191,7 +191,7 @@ class Discriminator(Stateful):
                 steps.at(self.rng.integers(steps.valid.shape[1], config.batch_size))
                 for steps in (expert, student)
             )
-            metrics.append(self.descend(real, fake))
+            metrics.append(self.train_step(real, fake))
         if not metrics:
             return {}
         return dict(zip(METRICS, torch.stack(metrics).mean(0), strict=True))

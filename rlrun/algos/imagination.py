@@ -92,7 +92,7 @@ class Ensemble(Stateful):
         self.rng = Stream(spec.seeds, "sample", spec.device)
         bounds = Bounds(spec.obs, spec.dtype, spec.device)
         self.low, self.high = bounds.low, bounds.high
-        self.descend = nn.Recorded(self.gradient_step, when=self.net.recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=self.net.recordable)
 
     def __call__(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Each member's next_obs, reward and terminated; inputs and outputs are [R, E, ..., features]."""
@@ -113,12 +113,12 @@ class Ensemble(Stateful):
         config = self.config
         target, valid = _changes(rollout), rollout.valid
         self.targets.update(target, valid & target.isfinite().all(-1))
-        self.net.observe(*(x.repeat_interleave(self.members, 0) for x in (rollout.obs, valid)))
+        self.net.update_normalizer(*(x.repeat_interleave(self.members, 0) for x in (rollout.obs, valid)))
         self.replay.add(rollout)
         if len(self.replay) < max(config.learning_starts, 1):
             return {}
         for _ in range(config.gradient_steps * updates):
-            loss, grad_norm = self.descend(self.replay.draw(self.members * config.batch_size, 1, self.rng))
+            loss, grad_norm = self.train_step(self.replay.draw(self.members * config.batch_size, 1, self.rng))
         return {
             "loss/dynamics": loss.view(-1, self.members).mean(1),
             "train/grad_norm": grad_norm.view(-1, self.members).mean(1),

@@ -107,7 +107,7 @@ class PPO(Algorithm):
         self.length = (config.chunk_length or config.rollout_steps) if self.recurrent else 1
         self.stores_memory = self.recurrent and self.length < config.rollout_steps
         recordable = all(net.recordable for net in self.networks.values())
-        self.descend = nn.Recorded(self.gradient_step, when=recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=recordable)
 
     def initial_memory(self, num_envs: int) -> Memory:
         memory = self.actor.initial_memory(num_envs)
@@ -143,25 +143,24 @@ class PPO(Algorithm):
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         data = self.prepare(rollout)
         learning_rate = self.learning_rate(step)
-        metrics, grad_norms = [], []
-        for _ in range(self.config.epochs):
-            for batch in self.minibatches(data):
-                values, grad_norm = self.descend(batch, learning_rate)
-                grad_norms.append(grad_norm)
-                metrics.append(values)
+        steps = [
+            self.train_step(batch, learning_rate)
+            for _ in range(self.config.epochs)
+            for batch in self.minibatches(data)
+        ]
         # Only now, so that the first minibatch sees the policy that acted.
         for net in self.networks.values():
-            net.observe(rollout.obs, rollout.valid)
-        means = torch.stack(metrics).mean(0)  # [5, R]
-        return dict(zip(METRICS, means, strict=True)) | {"train/grad_norm": torch.stack(grad_norms).mean(0)}
+            net.update_normalizer(rollout.obs, rollout.valid)
+        return {tag: torch.stack([metrics[tag] for metrics in steps]).mean(0) for tag in steps[0]}
 
-    def gradient_step(self, batch: Batch, learning_rate: Tensor) -> tuple[Tensor, Tensor]:
-        """One step on a minibatch; the metrics [5, R] and the norm of the gradient [R]."""
-        loss, values = self.loss(batch)
-        return values, self.optim.step(loss, learning_rate)
+    def gradient_step(self, batch: Batch, learning_rate: Tensor) -> dict[str, Tensor]:
+        """One step on a minibatch; its metrics, [R] each."""
+        loss, metrics = self.loss(batch)
+        return metrics | {"train/grad_norm": self.optim.step(loss, learning_rate)}
 
     def prepare(self, rollout: Rollout) -> Batch:
         """What is learned from, in chunks: fields [R, C, L, ...] and memories [R, C, ...]."""
+        # Advantages, and the targets of the value: what gae says on top of what was thought.
         reward = self.return_scale(rollout) if self.config.normalize_returns else rollout.reward
         with torch.no_grad():
             value, next_value = self.values(rollout)
@@ -180,11 +179,12 @@ class PPO(Algorithm):
         }
         if self.head.raw:
             fields["raw"] = rollout.extras["raw"]
-        # [R, T, N, ...] -> [R, T / L, N, L, ...] -> [R, C, L, ...]
+        # Cut into chunks: [R, T, N, ...] -> [R, T / L, N, L, ...] -> [R, C, L, ...]
         chunks = {
             name: leaf.unflatten(1, (-1, self.length)).transpose(2, 3).flatten(1, 2)
             for name, leaf in fields.items()
         }
+        # Each chunk begins with the memory that acting had there.
         for i, leaf in enumerate(rollout.memory):
             if self.stores_memory:
                 leaf = rollout.extras[f"memory.{i}"][:, :: self.length].flatten(1, 2)
@@ -218,16 +218,19 @@ class PPO(Algorithm):
         for k in range(self.config.n_minibatches):
             yield {name: pieces[k] for name, pieces in parts.items()}
 
-    def loss(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The clipped objective of each replica [R], and the metrics [5, R] in the order of METRICS."""
+    def loss(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+        """The clipped objective of each replica [R], and its metrics, [R] each."""
         config, size = self.config, self.head.size
         out, value = self.evaluate(batch)
         valid, advantage = batch["valid"], batch["advantage"]
         weight = valid / valid.sum((1, 2), keepdim=True).clamp(min=1.0)
+
         if config.normalize_advantage:  # of one sample: 0
             advantage = advantage - (advantage * weight).sum((1, 2), keepdim=True)
             deviation = (advantage.square() * weight).sum((1, 2), keepdim=True).sqrt()
             advantage = advantage / (deviation + 1e-8)
+
+        # policy = -min(ratio A, clip(ratio, 1 - c, 1 + c) A), ratio = new probability / old one
         distribution = self.head.distribution(out[..., :size])
         log_ratio = distribution.log_prob(batch["raw" if self.head.raw else "action"]) - batch["log_prob"]
         ratio = log_ratio.exp()
@@ -236,11 +239,17 @@ class PPO(Algorithm):
         error = (value - batch["target"]).square()
         entropy = distribution.entropy()
         each = policy + config.vf_coef * error - config.ent_coef * entropy
+
         with torch.no_grad():
-            divergence = ratio - 1.0 - log_ratio  # an unbiased, positive estimate (Schulman 2020)
-            outside = ((ratio - 1.0).abs() > config.clip_range).to(ratio.dtype)
-            metrics = torch.stack((policy, error, entropy, divergence, outside)) * weight
-        return (each * weight).sum((1, 2)), metrics.sum((2, 3))
+            metrics = {
+                "loss/policy": policy,
+                "loss/value": error,
+                "loss/entropy": entropy,
+                "train/approx_kl": ratio - 1.0 - log_ratio,  # unbiased and positive (Schulman 2020)
+                "train/clip_fraction": ((ratio - 1.0).abs() > config.clip_range).to(ratio.dtype),
+            }
+            means = (torch.stack(tuple(metrics.values())) * weight).sum((2, 3))
+        return (each * weight).sum((1, 2)), dict(zip(metrics, means, strict=True))
 
     def evaluate(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The policy's outputs [R, L, B, size] and the values [R, L, B]."""
@@ -250,9 +259,6 @@ class PPO(Algorithm):
         if self.critic is None:
             return out, out[..., -1]
         return out, self.critic(batch["obs"], memory[self.leaves :], *inputs)[0][..., -1]
-
-
-METRICS = ("loss/policy", "loss/value", "loss/entropy", "train/approx_kl", "train/clip_fraction")
 
 
 class ReturnScale:

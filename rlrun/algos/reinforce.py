@@ -84,7 +84,7 @@ class Reinforce(Algorithm):
         loss, metrics = self.loss(rollout)
         grad_norm = self.optim.step(loss, self.learning_rate(step))
         for net in self.networks:
-            net.observe(rollout.obs, rollout.valid)
+            net.update_normalizer(rollout.obs, rollout.valid)
         return metrics | {"train/grad_norm": grad_norm}
 
     def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from rlrun import nn
-from rlrun.algos.actor_critic import ActorCritic, ActorCriticConfig, Trace, least
+from rlrun.algos.actor_critic import ActorCritic, ActorCriticConfig, Trace, min_q
 from rlrun.config import key
 from rlrun.core import Mode, Rollout, Spec
 from rlrun.lazy import torch
@@ -67,7 +67,7 @@ class SAC(ActorCritic):
 
     def learn(self, batch: Draw | Rollout, step: np.ndarray) -> dict[str, Tensor]:
         rates = self.actor_rate(step), self.critic_rate(step), self.alpha_rate(step)
-        metrics = self.descend(batch, *rates)
+        metrics = self.train_step(batch, *rates)
         self.sync.updated()
         return metrics
 
@@ -113,7 +113,7 @@ class SAC(ActorCritic):
     def actor_loss(self, actor: Trace, critics: list[Trace], learned: Rollout) -> tuple[Tensor, Tensor]:
         """What the policy minimises, alpha log_prob - q, [R]; and its entropy, [R], detached."""
         action, log_prob = self.policy(actor.out).rsample(self.noise)
-        q = least([critic.instead(learned, action) for critic in critics])
+        q = min_q([critic.instead(learned, action) for critic in critics])
         loss = self.alpha.detach().view(-1, 1, 1) * log_prob - q
         return masked_mean(loss, learned.valid), -masked_mean(log_prob.detach(), learned.valid)
 

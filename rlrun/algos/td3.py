@@ -68,7 +68,7 @@ class TD3(ActorCritic):
     def learn(self, batch: Draw | Rollout, step: np.ndarray) -> dict[str, Tensor]:
         self.updates += 1
         both = int(self.updates[-1]) % self.config.policy_delay == 0
-        metrics = self.descend(batch, self.critic_rate(step), self.actor_rate(step) if both else None)
+        metrics = self.train_step(batch, self.critic_rate(step), self.actor_rate(step) if both else None)
         self.sync.updated()
         self.actor_sync.updated()
         return metrics

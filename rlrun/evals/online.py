@@ -71,11 +71,10 @@ class Online(Evaluation):
                 "its policy is judged from where training stopped, for as many steps as that took",
             )
         collector, everyone = how.training(), np.ones(len(self.replicas), bool)
-        collector.take_stats(everyone)
-        collector.sums.clear()
+        collector.stats.begin_anew()
         for _ in range(-(-self.run.total_steps // self.run.num_envs)):
             collector.collect(algo, 1, step, mode="greedy")
-        return self._scores(collector.take_stats(everyone))
+        return self._scores(collector.stats.take(everyone))
 
     def _scores(self, found: Mapping[str, np.ndarray]) -> Scores:
         nothing = np.full(len(self.replicas), np.nan)

@@ -273,7 +273,7 @@ class Network(nn.Module):
         """The memory after `step`, with the action [R, N, ...] that was then taken."""
         return memory if self._previous is None else (*memory[:-1], action)
 
-    def observe(self, obs: Tensor, valid: Tensor) -> None:
+    def update_normalizer(self, obs: Tensor, valid: Tensor) -> None:
         """Let the normaliser learn from obs [R, T, N, ...] where valid [R, T, N]; for `update` only."""
         if self.norm is not None:
             R, T, N = valid.shape

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlrun.config import key
 from rlrun.core import Rollout
 from rlrun.lazy import torch
 from rlrun.parts.replay import Draw, Replay
@@ -17,6 +19,13 @@ if TYPE_CHECKING:
     from rlrun.rng import Stream
 
 _FLOOR = 1e-6  # added to priorities, so that nothing is lost for good
+
+
+@dataclass
+class PriorityConfig:
+    alpha: float = key("how much the error counts; 0 draws uniformly, 1 in proportion", min=0, max=1)
+    beta: float = key("share of the bias to correct at the start; all of it at the end", min=0, max=1)
+    eta: float = key("weight of a sequence's largest error, against its mean one", min=0, max=1)
 
 
 class PrioritizedReplay(Replay):
@@ -81,3 +90,14 @@ class PrioritizedReplay(Replay):
         if state:
             self._weight[:, : self.size] = state["weight"]
             self._highest.copy_(state["highest"])
+
+
+def importance(probability: Tensor, beta: Tensor) -> Tensor:
+    """Weights (min p / p) ** beta of sequences drawn with p [R, B], beta [R]: the rarest weighs 1, [R, B]."""
+    return (probability.amin(1, keepdim=True) / probability) ** beta.to(probability).unsqueeze(1)
+
+
+def priority(error: Tensor, eta: float) -> Tensor:
+    """Of sequences, by the errors [R, S, B] of their steps: [R, B] (Kapturowski et al. 2019)."""
+    size = error.abs()
+    return eta * size.amax(1) + (1.0 - eta) * size.mean(1)

@@ -1,8 +1,7 @@
 """One replay buffer of sequences: a transition is length 1, n-step length n, recurrent length L.
 
 A ring of rows, each row one time step of N envs for R replicas. Sequences are drawn over
-(start row, env), uniformly, in order of time, or by priority (Schaul et al., "Prioritized
-experience replay", 2016), and never cross the write head; they may span an episode's end,
+(start row, env), uniformly here, and never cross the write head; they may span an episode's end,
 where `first` clears memory and n-step returns stop.
 """
 
@@ -158,23 +157,6 @@ class Replay:
         self.size, self.head = state["cursor"][0].tolist()
         for name, value in rows.items():
             self._views[name][:, : self.size] = value
-
-
-class SequentialReplay(Replay):
-    """Draws one stretch of time for each minibatch: sequence b + 1 learns on where b ends.
-
-    The stretch begins at a random step of one env, and goes on `stride` rows a sequence,
-    the steps that each is learned from; at the newest row it continues at the oldest.
-    """
-
-    def __init__(self, capacity: int, num_envs: int, stride: int) -> None:
-        super().__init__(capacity, num_envs)
-        self.stride = stride
-
-    def _begin(self, batch_size: int, length: int, rng: Stream) -> np.ndarray:
-        row, env = np.divmod(super()._begin(1, length, rng), self.num_envs)
-        row = (row + self.stride * np.arange(batch_size)) % (self.size - length + 1)
-        return row * self.num_envs + env
 
 
 def _values(rollout: Rollout) -> dict[str, Tensor]:

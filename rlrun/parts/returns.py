@@ -17,8 +17,11 @@ if TYPE_CHECKING:
 def n_step(
     reward: Tensor, terminated: Tensor, truncated: Tensor, gamma: float, n: int, starts: int | None = None
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """n-step returns without their bootstrap (Watkins 1989; Sutton and Barto 2018, 7.1).
+    """n-step returns without their bootstrap (Watkins 1989; Sutton and Barto 2018, 7.1):
 
+        total_t = r_t + gamma r_{t+1} + ... + gamma^{m-1} r_{t+m-1},    discount_t = gamma^m
+
+    with m = n where the episode goes on for so long, and discount 0 where the task ended.
     A window stops at the episode's end and at the end of the sequence, whichever is first,
     so late positions use fewer steps. The target is `total + discount * v(next_obs[last])`.
 
@@ -60,7 +63,10 @@ def gae(
     gamma: float,
     gae_lambda: float,
 ) -> Tensor:
-    """Generalised advantage estimation (Schulman et al. 2016), all [R, T, N].
+    """Generalised advantage estimation (Schulman et al. 2016), all [R, T, N]:
+
+        delta_t     = r_t + gamma v(next_obs_t) (1 - terminated_t) - v(obs_t)
+        advantage_t = delta_t + gamma lambda (1 - ended_t) advantage_{t+1}
 
     `next_value` is the value of the true successor, so that a truncated step bootstraps
     from where the clock stopped it and a terminated one from nothing.
@@ -75,6 +81,9 @@ def gae(
 
 
 def discounted(reward: Tensor, ended: Tensor, gamma: float) -> Tensor:
-    """Rewards to go within each episode, [R, T, N]: no bootstrap (Williams 1992)."""
+    """Rewards to go within each episode, [R, T, N]: no bootstrap (Williams 1992):
+
+    total_t = r_t + gamma (1 - ended_t) total_{t+1}
+    """
     zero = torch.zeros_like(reward)
     return gae(reward, zero, zero, ended, ended, gamma, 1.0)

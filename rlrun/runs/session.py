@@ -228,7 +228,7 @@ class Session:
         if not due.any():
             return
         values = self.means.take(due)
-        values |= {f"train/{name}": value for name, value in self.collector.take_stats(due).items()}
+        values |= {f"train/{name}": value for name, value in self.collector.stats.take(due).items()}
         self._write(due, values)
 
     def _judge(self, due: np.ndarray) -> None:

@@ -82,12 +82,13 @@ def same_policy_as_acted(run: Trial) -> None:
             log_prob = distribution.log_prob(batch["raw" if algo.head.raw else "action"])
             torch.testing.assert_close(log_prob, batch["log_prob"], atol=1e-9, rtol=0.0)
             _, metrics = algo.loss(batch)
-            torch.testing.assert_close(metrics[3:], torch.zeros_like(metrics[3:]), atol=1e-9, rtol=0.0)
+            for tag in ("train/approx_kl", "train/clip_fraction"):
+                torch.testing.assert_close(metrics[tag], torch.zeros_like(metrics[tag]), atol=1e-9, rtol=0.0)
     # A policy that has moved on is noticed: old log-probs are stored, not recomputed.
     with torch.no_grad():
         algo.optim.flat.add_(0.1)
         _, moved = algo.loss(next(iter(algo.minibatches(data))))
-    assert (moved[3] > 1e-6).all()
+    assert (moved["train/approx_kl"] > 1e-6).all()
 
 
 def test_values_with_memory_equal_stepping_through_the_rollout() -> None:
@@ -250,8 +251,16 @@ def test_loss_by_hand() -> None:
     policy, entropy = -sum(surrogate) / 5, math.log(2.0)
     divergence = sum(r - 1.0 - math.log(r) for r in ratios) / 5
     assert loss.item() == pytest.approx(policy + 0.5 * 4.0 - 0.1 * entropy)
-    assert metrics[:, 0].tolist() == pytest.approx([policy, 4.0, entropy, divergence, 0.8])
-    assert not metrics.requires_grad
+    assert {tag: value.item() for tag, value in metrics.items()} == pytest.approx(
+        {
+            "loss/policy": policy,
+            "loss/value": 4.0,
+            "loss/entropy": entropy,
+            "train/approx_kl": divergence,
+            "train/clip_fraction": 0.8,
+        }
+    )
+    assert not any(value.requires_grad for value in metrics.values())
 
 
 def test_no_gradient_beyond_the_range_in_the_direction_of_the_advantage() -> None:
@@ -270,7 +279,7 @@ def test_no_gradient_beyond_the_range_in_the_direction_of_the_advantage() -> Non
 def test_one_sample_has_a_normalised_advantage_of_zero() -> None:
     algo = lone(normalize_advantage=True)
     loss, metrics = algo.loss(fixed(algo, [1.0], [7.0]))
-    assert metrics[0].item() == 0.0 and torch.isfinite(loss).all()
+    assert metrics["loss/policy"].item() == 0.0 and torch.isfinite(loss).all()
 
 
 def test_normalised_advantages_have_mean_zero_and_deviation_one_per_replica() -> None:
@@ -288,8 +297,9 @@ def test_steps_that_are_not_valid_change_nothing() -> None:
     batch = fixed(algo, [1.5, 0.7, 1.1, 2.0], [1.0, -2.0, 0.3, 5.0])
     short = {name: leaf[:, :, :3] for name, leaf in batch.items()}
     batch["valid"] = torch.tensor([1.0, 1.0, 1.0, 0.0], dtype=torch.float64).view(1, 1, 4)
-    for full, cut in zip(algo.loss(batch), algo.loss(short), strict=True):
-        torch.testing.assert_close(full, cut)
+    (loss, metrics), (short_loss, short_metrics) = algo.loss(batch), algo.loss(short)
+    torch.testing.assert_close(loss, short_loss)
+    torch.testing.assert_close(metrics, short_metrics)
 
 
 # The whole update

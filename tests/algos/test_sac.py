@@ -8,7 +8,7 @@ import pytest
 import torch
 from actor_critics import ASYMMETRIC, GAMMA, NO_STEP, make, rollout, with_constant_critics
 
-from rlrun.algos.actor_critic import least
+from rlrun.algos.actor_critic import min_q
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.core import Rollout
@@ -25,7 +25,7 @@ def test_target_looks_at_the_windows_end() -> None:
     never = torch.zeros(2, 1, 4, dtype=torch.bool)
     next_obs = batch.next_obs[:, 1:2]
     action, _ = algo.policy(algo.actor(next_obs, (), never)[0]).rsample(noise)
-    q = least([network(next_obs, (), never, extra=action)[0] for network in algo.targets])
+    q = min_q([network(next_obs, (), never, extra=action)[0] for network in algo.targets])
     torch.testing.assert_close(target, GAMMA**2 * q)
 
 
@@ -46,8 +46,8 @@ def test_the_lesser_critic_counts_everywhere_it_is_less() -> None:
     batch = rollout(1)
     one, two = (trace.out for trace in algo.judge(batch, algo.learned(batch)))
     assert (one < two).any() and (two < one).any()  # they began differently
-    assert torch.equal(least([one, two]), torch.where(one < two, one, two).squeeze(-1))
-    assert least([one, two]).shape == (2, 1, 4)
+    assert torch.equal(min_q([one, two]), torch.where(one < two, one, two).squeeze(-1))
+    assert min_q([one, two]).shape == (2, 1, 4)
 
 
 def test_policy_density_integrates_to_one_over_its_box() -> None:

@@ -222,10 +222,10 @@ def trained(*overrides: str) -> tuple[TD, np.ndarray]:
 
     def on_step(clock: Clock, metrics: Any) -> None:
         if clock.step.max() == config.total_steps * 3 // 4:
-            collector.take_stats(everyone)  # the sums begin anew
+            collector.stats.take(everyone)  # the sums begin anew
 
     train(algo, collector, clock, on_step)
-    return algo, collector.take_stats(everyone).get("return", np.zeros(algo.spec.replicas))
+    return algo, collector.stats.take(everyone).get("return", np.zeros(algo.spec.replicas))
 
 
 def test_replicas_are_lone_runs() -> None:

@@ -125,7 +125,7 @@ def test_reported_return_is_the_envs_own() -> None:
         assert (scores.returns == scores.lengths).all() and (scores.returns <= 30).all()
         trial.train(40)
         assert trial.collector is not None
-        stats = trial.collector.take_stats(np.ones(2, bool))
+        stats = trial.collector.stats.take(np.ones(2, bool))
         assert np.array_equal(stats["return"], stats["length"])
 
 

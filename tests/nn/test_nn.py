@@ -255,7 +255,7 @@ def test_steps_equal_the_sequence_with_resets_inside(kind, action_space):
     net = build(recurrent(kind), [nn.Head(3), nn.Head(1)], spec)
     R, T, N = 3, 9, 4
     obs, first = numbers(R, T, N, 4), flags(R, T, N)
-    net.observe(obs, torch.ones_like(first))
+    net.update_normalizer(obs, torch.ones_like(first))
     action = actions_of(action_space, R, T, N)
     memory = before = net.remember(
         tuple(m + 0.3 if m.is_floating_point() else m for m in net.initial_memory(N)),
@@ -495,7 +495,7 @@ def trained(config, seeds: tuple[int, ...], steps: int) -> tuple[torch.Tensor, n
     data = Stream(seeds, "data")
     for _ in range(steps + 1):
         obs, action, first = data.normal(T, N, 4), data.integers(3, T, N), data.uniform(T, N) < 0.3
-        net.observe(obs, data.uniform(T, N) < 0.8)
+        net.update_normalizer(obs, data.uniform(T, N) < 0.8)
         out, _ = net(obs, net.initial_memory(N), first, action)
         loss = (out - data.normal(T, N, 3)).square().mean((1, 2, 3))
         optim.step(loss, 1e-2)
@@ -541,7 +541,7 @@ def test_target_copies_weights_and_shares_the_normaliser(config):
     assert torch.equal(target(*args)[0], before) and not torch.equal(net(*args)[0], before)
     flat.copy_(optim.flat)
     assert torch.equal(target(*args)[0], net(*args)[0])
-    net.observe(5.0 + numbers(2, 3, 1, 4, seed=2), torch.ones(2, 3, 1, dtype=torch.bool))
+    net.update_normalizer(5.0 + numbers(2, 3, 1, 4, seed=2), torch.ones(2, 3, 1, dtype=torch.bool))
     assert torch.equal(target(*args)[0], net(*args)[0])
     step = [each.step(args[0][:, 0], args[1], args[2][:, 0])[0] for each in (net, target)]
     assert torch.equal(*step)
@@ -632,8 +632,8 @@ def test_only_observe_moves_the_normaliser():
     before = [b.clone() for b in net.buffers()]
     net.step(obs[:, 0], (), first[:, 0])
     assert all(torch.equal(a, b) for a, b in zip(before, net.buffers(), strict=True))
-    net.observe(obs, torch.ones_like(first))
+    net.update_normalizer(obs, torch.ones_like(first))
     assert (net.norm.count == 8).all()
     assert not torch.allclose(raw, net(obs, (), first)[0], atol=1e-3)
-    build(mlp()).observe(obs, torch.ones_like(first))  # nothing to move
+    build(mlp()).update_normalizer(obs, torch.ones_like(first))  # nothing to move
     assert build(mlp(normalize_obs=True), spec=spec_of(obs=Discrete(3))).norm is None

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rlrun.core import Rollout
 from rlrun.parts.prioritized import PrioritizedReplay
-from rlrun.parts.replay import Replay, SequentialReplay
+from rlrun.parts.replay import Replay
+from rlrun.parts.sequential import SequentialReplay
 from rlrun.rng import Stream
 from rlrun.state import insert, select
 
