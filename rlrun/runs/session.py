@@ -174,7 +174,7 @@ class Session:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def close(self, summary: Mapping[str, Any] | None) -> None:
+    def close(self, summary: Mapping[str, Any] | None = None) -> None:
         """Everything is on disk, and nothing open, when this returns; `summary` is of a run that ended."""
         for listener in self.listeners.values():
             listener.close(summary)
