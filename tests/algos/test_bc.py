@@ -177,8 +177,8 @@ def test_only_steps_with_a_known_memory_are_learned_from() -> None:
     data = recall(600, episode=4)
     algo = make(data, Discrete(2), LSTM, sequence_length=2, burn_in=3, batch_size=200)
     seen = []
-    observe = algo.net.observe
-    algo.net.observe = lambda obs, valid: (seen.append((obs, valid)), observe(obs, valid))[0]  # type: ignore[method-assign]
+    update = algo.net.update_normalizer
+    algo.net.update_normalizer = lambda obs, valid: (seen.append((obs, valid)), update(obs, valid))[0]  # type: ignore[method-assign]
     counter = algo.rng.counter
     train(algo, 1)
     (obs, valid) = seen[0]

@@ -18,7 +18,7 @@ from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.core import Rollout, Spec
 from rlrun.models import LSTMConfig, MLPConfig
-from rlrun.parts.prioritized import PrioritizedReplay
+from rlrun.parts.prioritized import PrioritizedReplay, priority
 from rlrun.spaces import Box, Discrete
 
 SCALE = 0.5
@@ -118,8 +118,8 @@ def test_beta_reaches_one_at_the_end() -> None:
 def test_priority_of_a_sequence() -> None:
     """R2D2's mix: eta times the largest error and the rest times the mean one."""
     error = torch.tensor([[[-4.0], [1.0], [1.0]]]).double()
-    assert float(make().priority(error)) == pytest.approx(0.9 * 4 + 0.1 * 2)
-    assert float(make().priority(error[:, :1])) == pytest.approx(4.0)
+    assert float(priority(error, 0.9)) == pytest.approx(0.9 * 4 + 0.1 * 2)
+    assert float(priority(error[:, :1], 0.9)) == pytest.approx(4.0)
 
 
 @pytest.mark.parametrize("model", [MLP, LSTM])
@@ -142,7 +142,7 @@ def test_what_was_learned_from_is_reprioritised_by_its_error(model: Any) -> None
     drawn = found != 1.0
     size = SCALE * reward * steps.valid  # an invalid step has no error
     if model is LSTM:
-        size = torch.stack([algo.priority(size[:, t : t + 3]) for t in range(4)], 1)
+        size = torch.stack([priority(size[:, t : t + 3], algo.config.priority.eta) for t in range(4)], 1)
         assert (found[:, 4:] == 0).all()  # no whole sequence begins there
         found, drawn = found[:, :4], drawn[:, :4]
     assert drawn.float().mean() > 0.8

@@ -625,7 +625,7 @@ def test_a_replicas_statistics_are_its_own():
     assert two.mean[1].isnan().all() and not one.mean[1].isnan().any()
 
 
-def test_only_observe_moves_the_normaliser():
+def test_only_update_normalizer_moves_the_normaliser():
     net = build(mlp(normalize_obs=True))
     obs, first = 3 + numbers(3, 4, 2, 4), flags(3, 4, 2)
     raw = net(obs, (), first)[0]
