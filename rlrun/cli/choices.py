@@ -39,6 +39,8 @@ def listed(arguments: list[str], as_json: bool) -> int:
             print(g)
             lines = {printable(name): printable(line) for name, line in recipes.items()}
             print(_algorithms(lines) if g == "algo" else columns(list(lines.items())))
+        elif group:
+            print(f"no {group} is there beside what every run has; a plug-in brings conf/{group}/NAME.yaml")
     print("rlrun describe NAME shows the keys of one; rlrun algo=NAME env=NAME trains", file=sys.stderr)
     return 0
 

@@ -107,6 +107,8 @@ def no_such_option(path: str, options: Sequence[str]) -> ConfigError:
     elif group == "env" and re.search(r"-v\d+$|/", name):
         hint = f"for a Gymnasium id say env=gym env.id={name}"
     names = ", ".join(known)
+    if not known:
+        return ConfigError(f"there is no {group} {name!r}", f"none is there: a plug-in brings conf/{group}/")
     return ConfigError(
         f"there is no {group} {name!r}",
         hint,
@@ -184,6 +186,8 @@ def _wrong_value(cause: Any, text: str, where: str) -> ConfigError:
         parent = parent._get_parent()
     schema = OmegaConf.get_type(parent) if isinstance(parent, DictConfig) else None
     what = f"{where}{override[1] if override else full}"
+    if what.startswith("listener="):  # Hydra knows no group without members
+        return no_such_option(f"listener/{what.partition('=')[2].strip('[]')}", ())
     if not is_dataclass(schema) or name not in hints(schema):
         return ConfigError(f"{what}: {str(cause).splitlines()[0]}")
     hint = hints(schema)[name]

@@ -177,6 +177,17 @@ def test_bad_listeners_are_refused(example: Path, tmp_path: Path) -> None:
             compose([*TINY, *overrides])
 
 
+@pytest.mark.parametrize("chosen", ["listener=csv", "listener=[csv]"])
+def test_where_no_plug_in_brings_one(
+    chosen: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="there is no listener 'csv'\nnone is there"):
+        compose([*TINY, chosen])
+    assert main(["list", "listener"]) == 0
+    assert "a plug-in brings conf/listener/NAME.yaml" in capsys.readouterr().out
+
+
 def test_run_json_of_before_listeners(example: Path) -> None:
     data = to_dict(compose(TINY))
     del data["listener"]
