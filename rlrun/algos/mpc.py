@@ -125,8 +125,10 @@ class MPC(Algorithm):
     def act(
         self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
     ) -> Act:
+        # Begin with what is left of the last plan; with an even one where an episode begins.
         neutral = self.neutral(first.shape[1])
         plan = torch.where(first[..., None, None], neutral, memory[0]) if memory else neutral
+        # Search around it, with points that are shifted at random except when greedy.
         points = self.points
         if mode != "greedy":
             _, iterations, horizon, *_, numbers = points.shape
@@ -134,12 +136,14 @@ class MPC(Algorithm):
             points = (points + shift).frac()
         plan, promised = self.improve(plan.transpose(1, 2).unsqueeze(2), obs, points)  # [R, H, 1, N, A]
         action = self.plans.best(plan[:, 0, 0])  # [R, N] or [R, N, A]
+        # Before the dynamics are learned, act at random.
         if mode == "explore":
             uniform = self.plans.uniform(rng.uniform(action.shape[1], self.plans.numbers).to(points))
             early = torch.from_numpy(step < self.dynamics.starts).to(action.device)
             action = torch.where(
                 early.view(-1, *[1] * (action.ndim - 1)), self.plans.actions(uniform), action
             )
+        # The rest of the plan is where the next step begins.
         if memory:
             rest = plan[:, 1:].squeeze(2).transpose(1, 2)
             memory = (torch.cat((rest, neutral[:, :, :1]), 2),)
