@@ -210,10 +210,10 @@ class Collector:
             buffer.put_info(t, name, np.asarray(info[name]).reshape(lead))
         self.stats.step(true_reward)
         self.obs = obs_after
-        self._turn(terminated | truncated, valid)
+        self._end_episodes(terminated | truncated, valid)
         return valid
 
-    def _turn(self, done: np.ndarray, valid: np.ndarray) -> None:
+    def _end_episodes(self, done: np.ndarray, valid: np.ndarray) -> None:
         """Count the episodes that a step ended, and begin the next ones in the env's own way."""
         if self.mode == "NextStep":
             self.first, self.filler = self.filler, done

@@ -1,7 +1,9 @@
 """A listener in thirty lines: the metrics of a run as metrics.csv, one row a value.
 
-cd examples/csv_listener
-rlrun algo=q_learning env=cliff_walking listener=csv
+    cd examples/csv_listener
+    rlrun algo=q_learning env=cliff_walking listener=csv
+
+An interrupted run that is resumed writes the same rows as one that was not.
 """
 
 import csv

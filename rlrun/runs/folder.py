@@ -119,8 +119,8 @@ class RunFolder:
         self.config_yaml.write_text(yaml.safe_dump(plain, sort_keys=False))
         self.overrides_yaml.write_text(yaml.safe_dump(list(overrides)))
 
-    def read(self) -> dict[str, Any]:
-        """run.json, checked.
+    def read(self, *, listeners: bool = False) -> dict[str, Any]:
+        """run.json, checked; its listeners only if asked for, since what merely reads a run needs none.
 
         Raises:
             ConfigError: there is none, or it is not what rlrun writes.
@@ -132,6 +132,8 @@ class RunFolder:
                     f"{self.record} was written by a newer rlrun (schema {record['schema']}; "
                     f"this one knows {SCHEMA})"
                 )
+            if not listeners:
+                record["config"] = record["config"] | {"listener": {}}
             from_dict(record["config"])
             space_from_dict(record["obs"]), space_from_dict(record["action"])
             _replicas(record)

@@ -75,7 +75,7 @@ def resume(folder: Path) -> Result:
         CheckpointError: every checkpoint is damaged.
     """
     run = RunFolder(folder)
-    record = run.read()
+    record = run.read(listeners=True)
     if run.ended:
         return Result(run.path, run.summary(), int(run.status()["status"] == "failed"))
     for name, now in identity.surroundings(record["config"]["threads"]).items():

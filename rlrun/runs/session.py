@@ -131,9 +131,9 @@ class Session:
         self.listeners: dict[str, Listener] = {"metrics": MetricsFile()}
         if config.log.tensorboard:
             self.listeners["tensorboard"] = TensorBoard()
-        self.listeners |= {"progress": self.progress}
+        self.listeners["progress"] = self.progress
         self.listeners |= {f"listener.{name}": each for name, each in listeners.items()}
-        marks = saved.state["marks"] if saved else {}
+        marks = saved.state.get("marks", {}) | {"metrics": saved.state["metrics_bytes"]} if saved else {}
         run = Followed(folder, config, evaluation.replicas, lambda: self.seconds)
         for name, listener in self.listeners.items():
             listener.open(run)
@@ -295,7 +295,8 @@ class Session:
         state = {
             "schema": 1,
             "updates": self.clock.updates,
-            "marks": marks,
+            "metrics_bytes": marks.pop("metrics"),
+            "marks": marks,  # of the other listeners
             "wall_seconds": self.seconds,
             "failures": {str(k): v for k, v in self.failures.items()},
         }

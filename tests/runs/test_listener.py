@@ -188,6 +188,18 @@ def test_where_no_plug_in_brings_one(
     assert "a plug-in brings conf/listener/NAME.yaml" in capsys.readouterr().out
 
 
+def test_who_listened_is_not_needed_to_read_a_run(example: Path, tmp_path: Path) -> None:
+    """Trained where the logger is installed, judged where it is not; only going on needs it."""
+    folder = tmp_path / "run"
+    execute(compose([*TINY, "total_steps=400", "listener=csv"]), folder=folder)
+    record = RunFolder(folder).record
+    known = json.loads(record.read_text())
+    known["config"] |= {"imports": [], "listener": {"mine": {"kind": "elsewhere"}}}
+    record.write_text(json.dumps(known))
+    assert main(["evaluate", str(folder)]) == main(["report", str(folder)]) == 0
+    assert main(["resume", str(folder)]) == 2
+
+
 def test_run_json_of_before_listeners(example: Path) -> None:
     data = to_dict(compose(TINY))
     del data["listener"]

@@ -281,7 +281,7 @@ def stopped(folder: Path, name: str) -> int:
     assert status["status"] == "interrupted" and name in status["reason"]
     saved, notes = checkpoint.load(folder / "ckpt")
     assert not notes
-    assert (folder / "metrics.jsonl").stat().st_size == saved.state["marks"]["metrics"] > 0
+    assert (folder / "metrics.jsonl").stat().st_size == saved.state["metrics_bytes"] > 0
     return int(saved.state["updates"])
 
 
