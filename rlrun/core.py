@@ -78,6 +78,7 @@ class Spec:
     table: TransitionTable | None = None
     dynamics: Dynamics | None = None
     dataset: Dataset | None = None  # None also where a trained policy only acts
+    variants: tuple[Mapping[str, float], ...] = ()  # one per replica: the keys in which they differ
 
     @property
     def replicas(self) -> int:

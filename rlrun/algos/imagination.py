@@ -17,6 +17,7 @@ from rlrun.config import key
 from rlrun.core import Dynamics, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.distributions import Bounds
+from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import BufferConfig
 from rlrun.parts.replay import Draw, Replay
 from rlrun.parts.sequences import mean_weight
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @dataclass
 class EnsembleConfig(BufferConfig):
     members: int = key("networks; a plan's return is the mean of what they expect", min=1)
-    learning_rate: float = key("Adam's step size", above=0)
+    learning_rate: float = key("Adam's step size", above=0, per_replica=True)
 
 
 class Known(Stateful):
@@ -83,6 +84,9 @@ class Ensemble(Stateful):
             extra_inputs=size,
         )
         self.optim = nn.Adam(self.net)
+        rate = config.learning_rate  # of a replica's members the same
+        each = np.repeat(rate, self.members) if isinstance(rate, np.ndarray) else rate
+        self.learning_rate = number(each, spec, dtype="float64")
         self.weights = Folded(self.net.state_dict, spec.replicas)
         self.moments = Folded(self.optim.state, spec.replicas)
         self.targets = nn.RunningNorm(
@@ -127,7 +131,7 @@ class Ensemble(Stateful):
     def gradient_step(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """The loss of every member and the norm of its gradient, [R * E]."""
         loss = self.loss(self.replay.at(draw))
-        return loss, self.optim.step(loss, self.config.learning_rate)
+        return loss, self.optim.step(loss, self.learning_rate)
 
     def loss(self, batch: Rollout) -> Tensor:
         """Of every member on a part of its own of the batch [R, 1, E * B, ...]: [R * E]."""

@@ -48,14 +48,17 @@ def key(
     above: float | None = None,
     below: float | None = None,
     choices: Sequence[Any] | None = None,
+    per_replica: bool = False,
 ) -> Any:
     """A config field: its meaning, and the closed or open bounds of its value.
 
     The bounds of a list are those of its elements. A None value, where the type admits it,
-    passes every bound.
+    passes every bound. `per_replica` says that an algorithm reads it through
+    `rlrun.parts.numbers`, so that it may differ between replicas.
     """
     bounds = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
-    return field(metadata={"doc": doc} | {k: v for k, v in bounds.items() if v is not None})
+    known = {k: v for k, v in bounds.items() if v is not None}
+    return field(metadata={"doc": doc, "per_replica": per_replica} | known)
 
 
 def violations(config: Any, path: str = "") -> list[str]:

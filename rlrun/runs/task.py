@@ -13,6 +13,7 @@ from rlrun.core import Algorithm, Dataset, Spec
 from rlrun.data.steps import check, sha256
 from rlrun.evals.evaluation import Evaluation
 from rlrun.lazy import torch
+from rlrun.parts.numbers import vary
 from rlrun.spaces import Space
 
 if TYPE_CHECKING:
@@ -138,4 +139,4 @@ def build(config: RunConfig, spec: Spec) -> Algorithm:
     """The algorithm of a config, with fresh weights."""
     if config.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"device is {config.device}: this machine has no CUDA device\nuse device=cpu")
-    return registry.entry_of(config.algo).build(spec, config.algo, config.model)
+    return registry.entry_of(config.algo).build(spec, vary(config.algo, spec.variants), config.model)
