@@ -9,8 +9,9 @@ from typing import Any
 
 from rlrun.cli.words import columns, verb_parser
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest, printable
+from rlrun.config.keys import printable
 from rlrun.config.run import REGISTERED, place
+from rlrun.config.vocabulary import hint
 
 LISTED = (*REGISTERED, "experiment")
 
@@ -22,10 +23,8 @@ def listed(arguments: list[str], as_json: bool) -> int:
     parser.add_argument("group", nargs="?", help=", ".join(LISTED))
     group = parser.parse_args(arguments).group
     if group not in (None, *LISTED):
-        near = nearest(group, LISTED)
-        raise ConfigError(
-            f"no group {group!r}", f"did you mean {near}?" if near else "", f"groups: {', '.join(LISTED)}"
-        )
+        line = f"rlrun describe {group} shows its keys" if catalog.find(group) else hint(group, LISTED)
+        raise ConfigError(f"no group {group!r}", line, f"groups: {', '.join(LISTED)}")
     found = {
         g: {name: catalog.headline(path) for name, path in catalog.recipes(g).items()}
         for g in LISTED
@@ -72,10 +71,9 @@ def describe(arguments: list[str], as_json: bool) -> int:
     name = parser.parse_args(arguments).name
     found = catalog.find(name) if name else [("", "")]
     if not found:
-        near = nearest(name, [recipe for group in REGISTERED for recipe in catalog.recipes(group)])
         raise ConfigError(
             f"nothing is called {name!r}",
-            f"did you mean {near}?" if near else "",
+            hint(name, [recipe for group in REGISTERED for recipe in catalog.recipes(group)]),
             "rlrun list shows the names",
         )
     described = [_description(group, recipe) for group, recipe in found]

@@ -10,7 +10,7 @@ from pathlib import Path
 from rlrun.cli.train import stoppable
 from rlrun.cli.words import verb_parser
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest
+from rlrun.config.vocabulary import hint
 
 
 def run_folder(path: str) -> Path:
@@ -30,9 +30,8 @@ def run_folder(path: str) -> Path:
         raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {newest}")
     what = f"is not a run folder: it has no {RunFolder.record}" if folder.exists() else "does not exist"
     siblings = [str(run) for run in RunFolder.beside(folder)]
-    near = nearest(str(folder), siblings)
     raise ConfigError(
-        f"{path} {what}", f"did you mean {near}?" if near else "runs are in outputs/ALGO-ENV/TIME-NAME"
+        f"{path} {what}", hint(str(folder), siblings) or "runs are in outputs/ALGO-ENV/TIME-NAME"
     )
 
 

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from rlrun import registry
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest
 from rlrun.config.run import REGISTERED
+from rlrun.config.vocabulary import hint, nearest
 from rlrun.registry import Entry
 
+GYM_ID = re.compile(r"-v\d+$|/|:")  # what only the id of a Gymnasium environment looks like
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -97,10 +98,9 @@ def load(group: str, kind: str) -> Entry:
         ConfigError: there is no such kind.
     """
     if not known(group, kind):
-        near = nearest(kind, kinds(group))
         raise ConfigError(
             f"{group} {kind!r} is not registered",
-            f"did you mean {near}?" if near else "",
+            hint(kind, kinds(group)),
             "a plug-in of your own is imported by imports=[my.module]",
         )
     if module := registry.builtin(group).get(kind):
@@ -147,3 +147,12 @@ def find(name: str) -> list[tuple[str, str]]:
     """The (group, recipe) pairs that a name such as 'dqn' or 'algo/dqn' means."""
     group, _, recipe = name.rpartition("/")
     return [(g, recipe) for g in REGISTERED if group in ("", g) and recipe in recipes(g)]
+
+
+def option(group: str, name: str) -> str:
+    """The override that a name means in a group, '' where none is near; other Gymnasium ids go by env=gym."""
+    known = recipes(group)
+    meant = name if name in known or "," in name else nearest(name, known)
+    if meant is None and group == "env" and GYM_ID.search(name):
+        return f"env=gym env.id={name}"
+    return f"{group}={meant}" if meant else ""

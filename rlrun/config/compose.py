@@ -27,7 +27,7 @@ from omegaconf.resolvers import oc
 
 from rlrun import registry
 from rlrun.config import ConfigError, catalog
-from rlrun.config.explain import explained, has_keys, no_such_option
+from rlrun.config.explain import explained, has_keys, no_such_option, tree_keys
 from rlrun.config.keys import meaning, unknown_key
 from rlrun.config.plain import from_dict
 from rlrun.config.run import GROUPS, MainKeys, RunConfig, place
@@ -46,6 +46,12 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
         return resolve(cfg, choices(cfg.hydra.runtime.choices))
 
 
+def values(overrides: Sequence[str]) -> dict[str, Any]:
+    """Every key of what the overrides choose with its value, sections included."""
+    with composed(overrides) as cfg:
+        return {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg)}
+
+
 @contextmanager
 def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> Iterator[DictConfig]:
     """What Hydra makes of the overrides, the `hydra` node included; not yet checked."""
@@ -53,7 +59,7 @@ def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> 
     try:
         with (
             installed(config_dir),
-            explained(),
+            explained(overrides),
             initialize_config_dir(str(catalog.conf_dir()), "rlrun", VERSION_BASE),
         ):
             check_overrides(overrides)
