@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from rlrun.cli.words import columns, verb_parser
@@ -25,11 +26,11 @@ def listed(arguments: list[str], as_json: bool) -> int:
     if group not in (None, *LISTED):
         line = f"rlrun describe {group} shows its keys" if catalog.find(group) else hint(group, LISTED)
         raise ConfigError(f"no group {group!r}", line, f"groups: {', '.join(LISTED)}")
-    found = {
-        g: {name: catalog.headline(path) for name, path in catalog.recipes(g).items()}
-        for g in LISTED
-        if group in (None, g)
-    }
+    found, broken = {}, {}
+    for g in LISTED if group is None else (group,):
+        paths = catalog.recipes(g)
+        broken[g] = _faults(g, [name for name, path in paths.items() if not catalog.ours(path)])
+        found[g] = {name: broken[g].get(name) or catalog.headline(path) for name, path in paths.items()}
     if as_json:
         print(json.dumps(found))
         return 0
@@ -37,14 +38,25 @@ def listed(arguments: list[str], as_json: bool) -> int:
         if recipes:
             print(g)
             lines = {printable(name): printable(line) for name, line in recipes.items()}
-            print(_algorithms(lines) if g == "algo" else columns(list(lines.items())))
+            print(_algorithms(lines, broken[g]) if g == "algo" else columns(list(lines.items())))
         elif group:
             print(f"no {group} is there beside what every run has; a plug-in brings conf/{group}/NAME.yaml")
     print("rlrun describe NAME shows the keys of one; rlrun algo=NAME env=NAME trains", file=sys.stderr)
     return 0
 
 
-def _algorithms(lines: Mapping[str, str]) -> str:
+def _faults(group: str, names: Sequence[str]) -> dict[str, str]:
+    """What is wrong with recipes that did not come with rlrun, by name: they are composed to see."""
+    if not names:
+        return {}
+    from rlrun.config import compose
+
+    with redirect_stdout(sys.stderr):  # what a plug-in prints is no part of the list
+        found = {name: compose.fault(group, name) for name in names}
+    return {name: f"CANNOT BE USED: {printable(reason, 160)}" for name, reason in found.items() if reason}
+
+
+def _algorithms(lines: Mapping[str, str], broken: Container[str]) -> str:
     """The algorithms by family: name, the actions they take, whether memory helps, what they are."""
     from rlrun.config import catalog
     from rlrun.core import FAMILIES
@@ -52,7 +64,7 @@ def _algorithms(lines: Mapping[str, str]) -> str:
     short = {"discrete": "discrete", "multi_discrete": "multi", "box": "box"}
     families: dict[str, list[tuple[str, ...]]] = {family: [] for family in (*FAMILIES, "other")}
     for name, line in lines.items():
-        entry = catalog.entry("algo", name)
+        entry = None if name in broken else catalog.entry("algo", name)
         build = entry.build if entry else None
         actions = [word for kind, word in short.items() if kind in getattr(build, "action_kinds", ())]
         memory = "memory" if getattr(build, "takes_memory", False) else "-"

@@ -30,7 +30,7 @@ from rlrun.config import ConfigError, catalog
 from rlrun.config.explain import explained, has_keys, no_such_option, tree_keys
 from rlrun.config.keys import meaning, unknown_key
 from rlrun.config.plain import from_dict
-from rlrun.config.run import GROUPS, MainKeys, RunConfig, place
+from rlrun.config.run import GROUPS, REGISTERED, MainKeys, RunConfig, place
 from rlrun.config.sources import installed
 
 VERSION_BASE = "1.3"
@@ -82,6 +82,19 @@ def member(group: str, recipe: str) -> tuple[type, dict[str, Any], dict[str, Any
         own = OmegaConf.load(catalog.recipes(group)[recipe])
         sets = {name: cfg[name] for name in map(str, own) if name in ("total_steps", "num_envs")}
         return schema, values, sets | {"model": choices(cfg.hydra.runtime.choices)["model"]}
+
+
+def fault(group: str, recipe: str) -> str:
+    """Why a recipe cannot be composed, in a line; '' where it can be. Imports what it names."""
+    try:
+        with composed([f"{group}={recipe}"]) as cfg:
+            if group in GROUPS:
+                _kind(cfg, group, {group: recipe})
+            elif group in REGISTERED:
+                _kind(cfg[group], recipe, {}, group)
+    except ConfigError as error:
+        return ": ".join(error.lines[:2])
+    return ""
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

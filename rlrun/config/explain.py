@@ -38,6 +38,7 @@ def explained(overrides: Sequence[str] = ()) -> Iterator[None]:
         OSError,
         ValueError,
         AssertionError,
+        RecursionError,
     ) as error:
         raise explain(error, overrides) from error
 
@@ -50,6 +51,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError:
         return _unreadable(error.override, error.message)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return no_such_option(error.missing_cfg_file, error.options or ())
+    if isinstance(error, RecursionError):
+        return ConfigError("the defaults of a recipe lead back to itself, or are too deep")
     text = str(error)
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     file = re.match(r"In '(.+?)'", text)
