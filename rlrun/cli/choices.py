@@ -96,6 +96,8 @@ def describe(arguments: list[str], as_json: bool) -> int:
         print(f"{recipe['title']}\n  {recipe['line']}")
         if recipe["sets"]:
             print("  sets " + ", ".join(f"{k}={v}" for k, v in recipe["sets"].items()))
+        if recipe["tuned"]:
+            print(f"  tuned values apply with {', '.join(recipe['tuned'])}; '~tuned' leaves them out")
         rows = [("key", "value", "may be", "meaning")]
         rows += [(k["key"], json.dumps(k["value"]), k["allowed"], k["doc"]) for k in recipe["keys"]]
         print(columns(rows) if recipe["keys"] else "  it has no keys")
@@ -112,8 +114,19 @@ def _description(group: str, recipe: str) -> dict[str, Any]:
         "title": f"{group}={recipe}" if group else "the main keys",
         "line": catalog.headline(path),
         "sets": sets,
+        "tuned": _tuned(group, recipe),
         "keys": _keys(schema, values, f"{place(group, recipe)}." if group else ""),
     }
+
+
+def _tuned(group: str, recipe: str) -> list[str]:
+    """With what conf/tuned has values for a recipe: it holds ALGO_ENV.yaml for some pairs."""
+    from rlrun.config import catalog
+
+    there, algos, envs = (catalog.recipes(each) for each in ("tuned", "algo", "env"))
+    if group == "algo":
+        return [f"env={env}" for env in envs if f"{recipe}_{env}" in there]
+    return [f"algo={algo}" for algo in algos if group == "env" and f"{algo}_{recipe}" in there]
 
 
 def _keys(schema: type, values: dict[str, Any], prefix: str) -> list[dict[str, Any]]:

@@ -123,6 +123,8 @@ def no_such_option(path: str, options: Sequence[str]) -> ConfigError:
     elsewhere = [f"{other}={name}" for other in GROUPS if other != group and name in catalog.recipes(other)]
     meant = " or ".join(elsewhere or near(name, known)[:1])
     line = f"did you mean {meant}?" if meant else advice(name)
+    if not known:
+        return ConfigError(f"there is no {group} {name!r}", f"none is there: a plug-in brings conf/{group}/")
     names = ", ".join(known)
     may = f"{group} may be {names}" if len(names) < 200 else f"`rlrun list {group}` shows all {len(known)}"
     if group == "env":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,9 @@ import rlrun
 from rlrun import cli
 from rlrun.cli.choices import LISTED
 from rlrun.cli.main import VERBS
+from rlrun.cli.words import override
 from rlrun.config import catalog
+from rlrun.config.compose import compose
 
 ROOT = Path(rlrun.__file__).parent.parent
 HEAVY = ("torch", "gymnasium", "matplotlib", "tensorboard", "scipy")
@@ -244,6 +247,12 @@ def test_list_marks_what_cannot_be_used_and_goes_on(empty_folder: Path) -> None:
         lines = shown.stdout.splitlines()
         assert lines.index("  planning") < [line[:10] for line in lines].index("    works ")
         assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("path", ["mine", "my steps", "it's $HOME", "a,b"])
+def test_an_override_survives_the_shell_and_hydra(path: str) -> None:
+    (told,) = shlex.split(override("data.path", path))
+    assert compose(["algo=bc", "data=file", told]).data.path == path
 
 
 def test_describe_shows_values_bounds_and_meanings(capsys: pytest.CaptureFixture[str]) -> None:
