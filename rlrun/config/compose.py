@@ -103,7 +103,9 @@ def check_overrides(overrides: Sequence[str]) -> None:
         group, value = override.key_or_group, override.value()
         if group == "imports" and isinstance(value, list):
             catalog.import_modules(map(str, value))
-        if group in GROUPS and (override.is_delete() or value is None or isinstance(value, list)):
+        if group in GROUPS and (
+            override.is_delete() or value is None or isinstance(value, (list, bool, float, int))
+        ):
             raise ConfigError(f"{override.input_line}: a run has one {group}", f"say {group}=NAME")
         if group in ("tuned", "experiment") and value is None and not override.is_delete():
             raise ConfigError(f"{override.input_line}: say ~{group} to have none")

@@ -76,6 +76,9 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError:
     key = re.match(r"Could not override '(.+?)'", text)
     if key:
         return _unknown_name(key[1], [], overrides)
+    twice = re.match(r"Multiple values for (\w+)\.", text)
+    if twice:
+        return ConfigError(f"+{twice[1]}=... adds a second {twice[1]}", f"say {twice[1]}=NAME, without the +")
     return ConfigError(*text.strip().splitlines()[:3] or [type(error).__name__])
 
 
@@ -87,10 +90,9 @@ def _unreadable(override: str, message: str) -> ConfigError:
         return ConfigError(
             f"cannot read {override!r}: overrides are key=value pairs", "such as algo=dqn or seed=3"
         )
-    if override.endswith(","):
-        return ConfigError(
-            f"cannot read {override!r}", f"did you mean {override.rstrip(',')}? spaces separate"
-        )
+    apart = re.split(r"[,;\s]+(?=[+~]*[\w./@]+=)", override.rstrip(",; ").replace("==", "="))
+    if " ".join(apart) != override or apart[1:]:
+        return ConfigError(f"cannot read {override!r}", f"did you mean {' '.join(apart)}? spaces separate")
     return ConfigError(
         f"cannot read {override!r}{reason}", "quote what is not a plain value: 'key=\"a, b\"' or 'key=[1, 2]'"
     )
@@ -120,7 +122,7 @@ def no_such_option(path: str, options: Sequence[str]) -> ConfigError:
     if group not in (*REGISTERED, "experiment", "tuned"):
         return ConfigError(f"there is no config {path}", f"there are {', '.join(options)}" if options else "")
     known = catalog.recipes(group)
-    elsewhere = [f"{other}={name}" for other in GROUPS if other != group and name in catalog.recipes(other)]
+    elsewhere = [f"{other}={name}" for other in GROUPS if name != "none" and name in catalog.recipes(other)]
     meant = " or ".join(elsewhere or near(name, known)[:1])
     line = f"did you mean {meant}?" if meant else advice(name)
     if not known:
@@ -186,10 +188,9 @@ def _unknown_name(full: str, keys: list[str], overrides: Sequence[str]) -> Confi
     if meant and meant[0] in GROUPS and line.startswith("did you mean"):
         line += f" say {catalog.option(meant[0], value) or meant[0] + '=NAME'}"
     section = full.rpartition(".")[0]
+    section = section if section in keys else ""
     beside = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == section]
-    return ConfigError(
-        f"unknown key {full}", line, f"{section or 'the config'} has {', '.join(beside)}" if beside else ""
-    )
+    return ConfigError(f"unknown key {full}", line, f"{section or 'the config'} has {', '.join(beside)}")
 
 
 def _wrong_value(cause: Any, text: str, where: str) -> ConfigError:
@@ -206,7 +207,9 @@ def _wrong_value(cause: Any, text: str, where: str) -> ConfigError:
         return ConfigError(f"{what}: {str(cause).splitlines()[0]}")
     kind = hints(schema)[name]
     return ConfigError(
-        f"{what}: it must be {words(kind)}{rewritten(cause.value, kind)}", meaning(schema, name, full)
+        f"{what}: it must be {words(kind)}{rewritten(cause.value, kind)}",
+        meaning(schema, name, full),
+        "several seeds in one run: seed=FIRST replicas=NUMBER" if full in ("seed", "replicas") else "",
     )
 
 

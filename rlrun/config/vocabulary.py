@@ -20,14 +20,15 @@ SYNONYMS = {
     "seed": "random_seed rng_seed random_state s",
     "replicas": "seeds n_seeds num_seeds runs n_runs num_runs repeats n_repeats num_samples n_replicas",
     "total_steps": "timesteps n_timesteps total_timesteps num_timesteps max_timesteps steps n env_steps "
-    "total_env_steps frames n_frames num_frames total_frames training_steps train_steps num_env_steps",
+    "total_env_steps timesteps_total frames n_frames num_frames total_frames training_steps "
+    "train_steps num_env_steps",
     "num_envs": "n_env nenvs env_num parallel_envs n_workers num_workers num_env_runners training_num "
     "n_actors num_actors vec_envs num_parallel_envs n_parallel_envs",
     "device": "cuda gpu use_cuda use_gpu no_cuda gpus num_gpus n_gpus gpu_id accelerator",
     "dtype": "precision float_type",
     "threads": "n_threads num_threads torch_threads n_jobs cpus num_cpus",
     "out": "f output output_dir log_dir log_folder log_path logs save_dir save_path results_dir run_dir "
-    "folder exp_name experiment_name run_name checkpoint_dir local_dir storage_path",
+    "folder name exp_name experiment_name run_name checkpoint_dir local_dir storage_path",
     "init_from": "i trained_agent load load_path load_model pretrained pretrained_path model_path warm_start "
     "checkpoint_path from_checkpoint load_checkpoint load_from",
     "imports": "plugins gym_packages modules",
@@ -171,6 +172,10 @@ ADVICE = {
     "starts a new one from its weights",
     "version v": "rlrun --version",
     "tensorboard board": "tensorboard --logdir outputs",
+    "csv env_path": "env=series env.path=FILE.csv env.time=COLUMN env.price=COLUMN",
+    "data_path": "data=file data.path=FOLDER",
+    "data_id": "data=minari data.id=NAME",
+    "max_epochs n_iterations num_iterations max_iterations": "training is counted in env steps: total_steps",
     "episodes n_episodes num_episodes max_episodes train_episodes": "training is counted in env steps: "
     "total_steps; eval.episodes are those of the final evaluation",
     "optimizer optim optimizer_class": "the optimiser is Adam: algo.learning_rate and algo.adam_eps",
@@ -242,7 +247,7 @@ def _like(name: str, names: list[str]) -> list[str]:
     if holding:
         all_of_it = [each for each in holding if _words(each) == words]
         return _ranked(name, all_of_it or sorted(holding, key=lambda each: len(_leaf(each))))
-    sections, least = {_section(each) for each in names}, max(3, 0.3 * len("".join(words)))
+    sections, least = {_section(each) for each in names}, max(3, len("".join(words)) / 2)
     held = [each for each in names if _words(each) <= words and len(_fold(_leaf(each))) >= least]
     return sorted((each for each in held if each not in sections), key=len)[-1:]
 

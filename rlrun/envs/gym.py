@@ -41,7 +41,8 @@ WRAPPERS = (
 )
 # Where ids of other packages come from: their beginning, what pip calls the package, and Python.
 PACKAGES = {
-    r"ALE/|\w+NoFrameskip-|\w+-ram-": ("ale-py", "ale_py"),
+    r"ALE/|\w+(NoFrameskip|Deterministic|-ram)-|(Pong|Breakout|SpaceInvaders|Qbert|Seaquest|BeamRider|Enduro|"
+    r"MsPacman|Asteroids|MontezumaRevenge)-v": ("ale-py", "ale_py"),
     r"MiniGrid-|BabyAI-": ("minigrid", "minigrid"),
     r"Fetch|Hand|AntMaze|PointMaze|Adroit|FrankaKitchen|Maze": ("gymnasium-robotics", "gymnasium_robotics"),
     r"dm_control/|bsuite/|dm_lab": ("shimmy", "shimmy"),
