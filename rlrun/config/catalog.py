@@ -12,15 +12,17 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from rlrun import registry
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest
 from rlrun.config.run import REGISTERED
+from rlrun.config.vocabulary import hint, nearest
 from rlrun.registry import Entry
 
+GYM_ID = re.compile(r"-v\d+$|/|:")  # what only the id of a Gymnasium environment looks like
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -49,12 +51,17 @@ def conf_dirs() -> list[Path]:
 def recipes(group: str) -> dict[str, Path]:
     """The YAML files to choose from in a group, by name."""
     files = [path for folder in reversed(conf_dirs()) for path in (folder / group).glob("*.yaml")]
-    return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
+    return {path.stem: path for path in sorted(files, key=lambda path: path.stem) if path.is_file()}
+
+
+def ours(path: Path) -> bool:
+    """Whether a recipe came with rlrun, and so is known to compose."""
+    return path.is_relative_to(conf_dir())
 
 
 def headline(path: Path) -> str:
     """The one line that says what a recipe is: its first comment."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             if not line.startswith("#"):
                 return ""
@@ -97,10 +104,10 @@ def load(group: str, kind: str) -> Entry:
         ConfigError: there is no such kind.
     """
     if not known(group, kind):
-        near = nearest(kind, kinds(group))
+        broken = import_plugins()
         raise ConfigError(
             f"{group} {kind!r} is not registered",
-            f"did you mean {near}?" if near else "",
+            broken[0] if broken else hint(kind, kinds(group)),
             "a plug-in of your own is imported by imports=[my.module]",
         )
     if module := registry.builtin(group).get(kind):
@@ -114,10 +121,15 @@ def everything(group: str) -> list[Entry]:
     return [load(group, kind) for kind in kinds(group)]
 
 
-def import_plugins() -> None:
-    """Import every installed plug-in: packages with an entry point in `rlrun.plugins`."""
-    for module in _plugins():
-        importlib.import_module(module)
+def import_plugins() -> list[str]:
+    """Import every installed plug-in: packages with an entry point in `rlrun.plugins`.
+
+    Returns what those say that cannot be imported.
+    """
+    found = {module: _import(module) for module in _plugins()}
+    return [
+        f"the plug-in {module} cannot be imported: {reason}" for module, reason in found.items() if reason
+    ]
 
 
 def import_modules(names: Iterable[str]) -> None:
@@ -129,11 +141,17 @@ def import_modules(names: Iterable[str]) -> None:
     for name in names:
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise ConfigError(f"imports: cannot import {name!r}", reason) from error
+        if reason := _import(name):
+            raise ConfigError(f"imports: cannot import {name!r}", reason)
+
+
+def _import(module: str) -> str:
+    """Import a module of somebody else's; why it cannot be, or ''."""
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 @cache
@@ -147,3 +165,12 @@ def find(name: str) -> list[tuple[str, str]]:
     """The (group, recipe) pairs that a name such as 'dqn' or 'algo/dqn' means."""
     group, _, recipe = name.rpartition("/")
     return [(g, recipe) for g in REGISTERED if group in ("", g) and recipe in recipes(g)]
+
+
+def option(group: str, name: str) -> str:
+    """The override that a name means in a group, '' where none is near; other Gymnasium ids go by env=gym."""
+    known = recipes(group)
+    meant = name if name in known or "," in name else nearest(name, known)
+    if meant is None and group == "env" and GYM_ID.search(name):
+        return f"env=gym env.id={name}"
+    return f"{group}={meant}" if meant else ""

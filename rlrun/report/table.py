@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.folder import RunFolder, quoted
 
 MANY = 20  # replicas beyond which single rows say less than quantiles
 
@@ -32,15 +32,15 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
     if len({row["seed"] for row in rows}) == 1:
         lines.append("one seed is an anecdote: replicas=5 trains five at once")
     if folder is not None:
-        lines += ["", f"run   {folder}", f"next  {_next_command(folder)}"]
+        lines += ["", f"run   {folder.quoted}", f"next  {_next_command(folder)}"]
     return "\n".join(lines)
 
 
 def _next_command(folder: RunFolder) -> str:
     """What one would look at now: the report of a walk-forward run, else the agent at work."""
     if folder.report.exists():
-        return f"less {folder.report}"
-    return f"rlrun play {folder}"
+        return f"less {quoted(folder.report)}"
+    return f"rlrun play {folder.quoted}"
 
 
 def _replica_lines(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]) -> list[str]:

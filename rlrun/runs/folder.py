@@ -14,6 +14,7 @@ import json
 import os
 import re
 import secrets
+import shlex
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,11 @@ from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
 
 SCHEMA = 1  # of run.json
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it, and nobody takes for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 class _File:
@@ -73,6 +79,11 @@ class RunFolder:
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    @property
+    def quoted(self) -> str:
+        """The path as a shell takes it, for commands that are to be copied."""
+        return quoted(self.path)
 
     @property
     def exists(self) -> bool:
@@ -187,7 +198,9 @@ class RunFolder:
         try:
             return json.loads(read_regular(self.summary_file, 1 << 26))
         except FileNotFoundError:
-            raise ConfigError(f"{self} has no scores yet", f"rlrun resume {self} finishes it") from None
+            raise ConfigError(
+                f"{self} has no scores yet", f"rlrun resume {self.quoted} finishes it"
+            ) from None
         except (ValueError, OSError, RecursionError) as error:
             raise ConfigError(f"{self.summary_file} is damaged: {error}") from None
 

@@ -59,7 +59,7 @@ def execute(
         initialise(algo, Path(config.init_from))
     run = RunFolder.new(config) if folder is None else RunFolder(folder)
     if run.record.exists():
-        raise ConfigError(f"{run} holds a run already: rlrun resume {run} goes on with it")
+        raise ConfigError(f"{run} holds a run already: rlrun resume {run.quoted} goes on with it")
     run.path.mkdir(parents=True, exist_ok=True)
     with run.lock():
         run.begin(config, identity.record_of(task), overrides)
@@ -122,7 +122,7 @@ def _finish(
         run.write_summary(summary)
     except Stopped as stop:
         run.set_status("interrupted", session.step, str(stop))
-        say(f"{stop} and saved; rlrun resume {run} goes on")
+        say(f"{stop} and saved; rlrun resume {run.quoted} goes on")
         raise
     except Exception as error:
         run.set_status("failed", session.step, f"{type(error).__name__}: {error}"[:300])
