@@ -48,6 +48,8 @@ class EnvConfig:
     endless: ClassVar[bool] = False  # without max_steps no episode ever ends
     time_indexed: ClassVar[bool] = False  # its data lie in time: walk-forward can split them
     tabular: ClassVar[bool] = False  # it may know its transitions as a table
+    # The least and the most that an episode can return (or a step earn, where none ends); None: not known.
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (None, None)
 
     @property
     def never_ends(self) -> bool:

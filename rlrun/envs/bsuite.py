@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from rlrun.config import key
 from rlrun.envs import EnvConfig
@@ -18,6 +18,8 @@ class RecallConfig(EnvConfig):
     delay: int = key("steps from the cue to the question", min=1)
     continuous: bool = key("answer by a number in +-1; false: by one of two actions")
 
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
+
 
 @register("env", "recall", RecallConfig)
 def recall(config: RecallConfig, num_envs: int) -> VectorEnv:
@@ -30,6 +32,8 @@ def recall(config: RecallConfig, num_envs: int) -> VectorEnv:
 class CatchConfig(EnvConfig):
     rows: int = key("rows of the board: the steps of an episode, and one", min=2)
     columns: int = key("columns of the board", min=2)
+
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
 
 
 @register("env", "catch", CatchConfig)

@@ -19,6 +19,10 @@ class CartPoleConfig(EnvConfig):
 
     shapings: ClassVar[tuple[str, ...]] = ("centering",)
 
+    @property
+    def score_bounds(self) -> tuple[float | None, float | None]:  # type: ignore[override]
+        return 0.0, self.max_steps
+
 
 @register("env", "cartpole", CartPoleConfig)
 def cartpole(config: CartPoleConfig, num_envs: int) -> VectorEnv:
@@ -32,6 +36,8 @@ class PendulumConfig(EnvConfig):
     velocities: bool = key("observe the angular velocity too; without it the task needs memory")
     n_torques: int | None = key("evenly spaced torques to choose from; null: any torque", min=2)
 
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (None, 0.0)
+
 
 @register("env", "pendulum", PendulumConfig)
 def pendulum(config: PendulumConfig, num_envs: int) -> VectorEnv:
@@ -43,6 +49,10 @@ def pendulum(config: PendulumConfig, num_envs: int) -> VectorEnv:
 @dataclass
 class AcrobotConfig(EnvConfig):
     """Nothing of its own."""
+
+    @property
+    def score_bounds(self) -> tuple[float | None, float | None]:  # type: ignore[override]
+        return self.max_steps and -float(self.max_steps), 0.0
 
 
 @register("env", "acrobot", AcrobotConfig)

@@ -19,6 +19,7 @@ class PointConfig(EnvConfig):
     moves: bool = key("choose from five moves: stay, east, north, west, south; false: any velocity")
 
     endless: ClassVar[bool] = True  # nothing but max_steps ends an episode
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (None, 0.0)
 
     def problems(self) -> list[str]:
         found = super().problems()

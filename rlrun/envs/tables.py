@@ -40,6 +40,8 @@ class FrozenLakeConfig(TabularConfig):
     slippery: bool = key("whether a move may go astray")
     success_rate: float = key("chance of a move on slippery ice to go as meant", min=0, max=1)
 
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (0.0, 1.0)
+
     @property
     def rows(self) -> list[str]:
         return MAPS.get(self.map, self.map).split("/") if isinstance(self.map, str) else self.map
@@ -65,6 +67,8 @@ class CliffWalkingConfig(TabularConfig):
     slippery: bool = key("whether a move goes to either side two times in three")
     start: str = key("where episodes begin", choices=("corner", "first_column"))
 
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (None, -1.0)
+
 
 @register("env", "cliff_walking", CliffWalkingConfig)
 def cliff_walking(config: CliffWalkingConfig, num_envs: int) -> VectorEnv:
@@ -89,6 +93,10 @@ class MazeConfig(TabularConfig):
     @property
     def endless(self) -> bool:  # type: ignore[override]
         return self.continuing
+
+    @property
+    def score_bounds(self) -> tuple[float | None, float | None]:  # type: ignore[override]
+        return 0.0, None if self.continuing else 1.0
 
     def problems(self) -> list[str]:
         found = super().problems()
@@ -125,6 +133,8 @@ def maze(config: MazeConfig, num_envs: int) -> VectorEnv:
 class WindyGridworldConfig(TabularConfig):
     wind: list[int] = key("cells that the wind of each column blows a mover up", min=0, max=6)
 
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (None, -1.0)
+
     def problems(self) -> list[str]:
         short = ["wind has fewer than 8 columns: the goal is in the 8th"] if len(self.wind) < 8 else []
         return [*super().problems(), *short]
@@ -141,6 +151,8 @@ def windy_gridworld(config: WindyGridworldConfig, num_envs: int) -> VectorEnv:
 @dataclass
 class TaxiConfig(TabularConfig):
     """Nothing to set: the town is Dietterich's."""
+
+    score_bounds: ClassVar[tuple[float | None, float | None]] = (None, 20.0)
 
 
 @register("env", "taxi", TaxiConfig)

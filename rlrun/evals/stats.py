@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist
 from typing import Any
 
@@ -21,6 +21,7 @@ import numpy as np
 
 from rlrun.rng import keys, uniforms
 
+Bounds = Sequence[float | None]  # the least and the most that a task allows; None: not known
 Statistic = Callable[..., np.ndarray]  # (values, axis) -> values without that axis
 
 
@@ -89,27 +90,38 @@ def t_interval(values: Sequence[float] | np.ndarray, *, level: float = 0.95, ove
 
 
 def aggregate(
-    scores: Sequence[float] | np.ndarray, folds: Sequence[int | None] | None = None, *, level: float = 0.95
+    scores: Sequence[float] | np.ndarray,
+    folds: Sequence[int | None] | None = None,
+    *,
+    level: float = 0.95,
+    bounds: Bounds = (None, None),
 ) -> dict[str, Any]:
     """Mean, median and IQM of one score per replica, and an interval of the mean, ready for JSON.
 
-    The interval is over seeds, or over the means of folds if every score has one. What the
-    scores do not allow is None: everything without a score, the interval below 3 values.
+    The interval is over the `n` units of `over`: seeds, or the means of folds if every score has
+    one. What the scores do not allow is None: everything without a score, the interval below
+    3 units. The mean cannot leave the task's `bounds`, so what of the interval does is cut off.
     """
     x = np.asarray(scores, np.float64)
-    if not len(x):
-        return dict.fromkeys(("mean", "median", "iqm", "interval", "interval_kind"))
     units, over = x, "seeds"
-    if folds is not None and None not in folds:
+    if folds is not None and len(x) and None not in folds:
         units, over = fold_means(x, folds), "folds"
-    interval = t_interval(units, level=level, over=over)
+    counted = {"n": len(units), "over": over}
+    if not len(x):
+        return dict.fromkeys(("mean", "median", "iqm", "interval", "interval_kind")) | counted
+    interval, cut = t_interval(units, level=level, over=over), ""
+    least = -math.inf if bounds[0] is None else min(bounds[0], units.min())
+    most = math.inf if bounds[1] is None else max(bounds[1], units.max())
+    if interval and (interval.low < least or interval.high > most):
+        interval = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
+        cut = ", within the task's bounds"
     return {
         "mean": float(x.mean()),
         "median": float(np.median(x)),
         "iqm": float(iqm(x)),
         "interval": interval and [interval.low, interval.high],
-        "interval_kind": interval and f"{interval.level:.0%} {interval.kind}, of the mean",
-    }
+        "interval_kind": interval and f"{interval.level:.0%} {interval.kind}, of the mean{cut}",
+    } | counted
 
 
 def fold_means(scores: np.ndarray, folds: Sequence[Any]) -> np.ndarray:

@@ -87,8 +87,13 @@ def _aggregate_line(total: Mapping[str, Any]) -> str:
     line = f"median {number(total['median'])}   mean {number(total['mean'])}   IQM {number(total['iqm'])}"
     if total["interval"]:
         low, high = total["interval"]
-        line += f"   [{number(low)}, {number(high)}] ({total['interval_kind']})"
-    return line
+        return f"{line}   [{number(low)}, {number(high)}] ({total['interval_kind']})"
+    return f"{line}   no interval from {counted(total)}" if "n" in total else line
+
+
+def counted(total: Mapping[str, Any]) -> str:
+    """How many seeds or folds an aggregate stands on: n=5 seeds."""
+    return f"n={total['n']} {total['over'].removesuffix('s') if total['n'] == 1 else total['over']}"
 
 
 def _bandit_lines(scored: Sequence[Mapping[str, Any]]) -> list[str]:

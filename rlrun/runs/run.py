@@ -158,4 +158,4 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
     later = Later(episodes, purpose, lambda: training_envs(folder))
     scores = evaluation.again(algo, step, later)
     rows = [r.row | result for r, result in zip(evaluation.replicas, scores.results, strict=True)]
-    return {"run": str(folder), "replicas": rows, "aggregate": aggregate(rows)}
+    return {"run": str(folder), "replicas": rows, "aggregate": aggregate(rows, task.config.env.score_bounds)}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rlrun.core import Algorithm
@@ -30,13 +32,22 @@ def summarise(
         "wall_seconds": round(seconds, 3),
         "steps_per_second": round(float(steps.sum()) / max(seconds, 1e-9), 1),
         "replicas": rows,
-        "aggregate": aggregate(rows),
+        "aggregate": aggregate(rows, session.config.env.score_bounds),
     }
     return summary
 
 
-def aggregate(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    """Statistics over the replicas that have a score; over folds where there are any."""
-    scored = [row for row in rows if row["eval_return"] is not None]
-    folds = [row["fold"] for row in scored]
-    return stats.aggregate([row["eval_return"] for row in scored], None if None in folds else folds)
+def has_score(row: Mapping[str, Any]) -> bool:
+    """Whether a replica's row has a score: not where it failed, was never judged, or is no number."""
+    return row["eval_return"] is not None and math.isfinite(row["eval_return"])
+
+
+def aggregate(rows: Sequence[Mapping[str, Any]], bounds: stats.Bounds) -> dict[str, Any]:
+    """Statistics over the replicas that have a score; over folds where there are any.
+
+    `bounds` are the least and the most that the task allows.
+    """
+    scored = [row for row in rows if has_score(row)]
+    return stats.aggregate(
+        [row["eval_return"] for row in scored], [row["fold"] for row in scored], bounds=bounds
+    )

@@ -113,7 +113,24 @@ def test_aggregate_names_its_interval_and_leaves_out_what_it_cannot_say() -> Non
     assert five["median"] == 3.0 and five["mean"] == 4.0 and five["iqm"] == 3.0
     assert five["interval_kind"] == "95% t over 5 seeds, of the mean"
     assert stats.aggregate([1.0])["interval"] is None
-    assert set(stats.aggregate([]).values()) == {None}
+    nothing = stats.aggregate([])
+    assert (nothing.pop("n"), nothing.pop("over")) == (0, "seeds") and set(nothing.values()) == {None}
     crossed = stats.aggregate([1.0, 3.0, 2.0, 4.0, 3.0, 5.0], [0, 0, 1, 1, 2, 2])
     assert crossed["interval_kind"].startswith("95% t over 3 folds")
     assert np.mean(crossed["interval"]) == pytest.approx(3.0)
+    assert [(total["n"], total["over"]) for total in (five, crossed)] == [(5, "seeds"), (3, "folds")]
+
+
+def test_an_interval_of_the_mean_stays_within_the_tasks_bounds() -> None:
+    scores = [500.0, 500.0, 100.0]
+    free = stats.aggregate(scores)
+    assert free["interval"][0] < 0 and free["interval"][1] > 500 and "bounds" not in free["interval_kind"]
+    cut = stats.aggregate(scores, bounds=(0.0, 500.0))
+    assert cut["interval"] == [0.0, 500.0] and cut["interval_kind"].endswith("within the task's bounds")
+    half = stats.aggregate(scores, bounds=(None, 500.0))
+    assert half["interval"] == [free["interval"][0], 500.0]
+    assert stats.aggregate(scores, bounds=(None, 2000.0)) == free
+    assert stats.aggregate(scores, bounds=(0.0, 400.0))["interval"] == [
+        0.0,
+        500.0,
+    ]  # what was scored is possible
