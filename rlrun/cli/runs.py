@@ -84,7 +84,7 @@ def evaluate(arguments: list[str], as_json: bool) -> int:
         from rlrun.report.table import results_table
 
         print(results_table(summary, RunFolder(folder)))
-    return 0
+    return int(all("failed" in row for row in summary["replicas"]))
 
 
 def play(arguments: list[str], as_json: bool) -> int:

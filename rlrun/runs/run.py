@@ -18,11 +18,11 @@ from rlrun.evals.evaluation import Later
 from rlrun.runs import checkpoint, identity, listener
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.listener import Listener
-from rlrun.runs.load import initialise, load, restore, training_envs
+from rlrun.runs.load import Saved, initialise, load, restore, training_envs
 from rlrun.runs.log import say
 from rlrun.runs.policy import Policy
 from rlrun.runs.session import Session, Stopped
-from rlrun.runs.summary import aggregate, summarise
+from rlrun.runs.summary import aggregate, replica_rows, summarise
 from rlrun.runs.task import Task, build
 
 
@@ -130,13 +130,15 @@ def _finish(
     finally:
         session.close(summary)
     failed = bool(session.failures)
-    reason = "; ".join(f"replica {r}: {why}" for r, why in session.failures.items())
-    run.set_status("failed" if failed else "finished", session.step, reason)
+    reasons = [*(f"replica {r}: {why}" for r, why in session.failures.items()), *summary["notes"]]
+    run.set_status("failed" if failed else "finished", session.step, "; ".join(reasons))
     return Result(run.path, summary, int(failed))
 
 
 def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None) -> dict[str, Any]:
     """Judge a trained run again: on the final evaluation's seeds, or on those of `seed`.
+
+    A replica that failed has no score, whatever its last finite policy would earn.
 
     Raises:
         ConfigError: other episodes are asked for where the recorded test is all there is.
@@ -151,11 +153,12 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
         summary = run.summary()
         shown = {"replicas": summary["replicas"], "aggregate": summary["aggregate"]}
         return {"run": str(folder), "recorded": True, **shown}
-    task, algo = restore(folder)
+    saved = Saved.of(folder)
+    task, algo = restore(folder, saved)
     evaluation = task.evaluation
     step = np.full(len(evaluation.replicas), task.config.total_steps)
     purpose = "test" if seed is None else f"evaluate-{seed}"
     later = Later(episodes, purpose, lambda: training_envs(folder))
     scores = evaluation.again(algo, step, later)
-    rows = [r.row | result for r, result in zip(evaluation.replicas, scores.results, strict=True)]
+    rows = replica_rows(evaluation.replicas, scores.results, saved.step, saved.failures)
     return {"run": str(folder), "replicas": rows, "aggregate": aggregate(rows, task.config.env.score_bounds)}

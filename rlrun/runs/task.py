@@ -52,6 +52,8 @@ class Task:
         env = envs.make(config.env, len(evaluation.replicas) * config.num_envs)
         obs, action = envs.spaces(env)
         offers = envs.abilities(env)
+        if offers.data_spec is not None:
+            _in_time(config, evaluation, needs, learns)
         for what, space, kinds in (
             ("observations", obs, algo.obs_kinds),
             ("actions", action, algo.action_kinds),
@@ -119,6 +121,27 @@ class Task:
             dtype=self.config.dtype,
             metrics=envs.abilities(self.env).metrics,
             sums=envs.abilities(self.env).sums,
+        )
+
+
+def _in_time(config: RunConfig, evaluation: Evaluation, needs: tuple[str, ...], learns: bool) -> None:
+    """Refuse what would let an agent be judged on rows of a time series that it has learned from."""
+    env, judged, algo, data = (f"{g}={config.choices.get(g)}" for g in ("env", "eval", "algo", "data"))
+    if not evaluation.holds_back:
+        raise ConfigError(
+            f"{env} is a time series: {judged} would judge an agent on the very rows that it learned from",
+            "use eval=walk_forward, which tests it on rows that come after those",
+        )
+    if learns and ("dataset" in needs or registry.entry_of(config.data).kind != "none"):
+        raise ConfigError(
+            f"{algo} {data} learns from logged steps, which may be of rows that {judged} tests on",
+            "a logged step does not say of which row it is, so that none can be kept out",
+            "use data=none and an algorithm that acts: rlrun list algo",
+        )
+    if learns and config.init_from:
+        raise ConfigError(
+            f"init_from={config.init_from} may have learned from rows that {judged} tests on",
+            "leave it out: every fold starts from new weights",
         )
 
 
