@@ -73,15 +73,32 @@ def headline(path: Path) -> str:
 def entry(group: str, recipe: str) -> Entry | None:
     """What a recipe builds, told from its text: the schema that it or its parent begins with.
 
-    None where the text does not say; the schema's module is imported.
+    None where the text does not say; what it `imports` and the schema's module are imported.
     """
-    text = recipes(group)[recipe].read_text(encoding="utf-8", errors="replace")
-    schema = re.search(rf"^ *- +/schema/{group}/([\w.-]+)@", text, re.MULTILINE)
-    if schema:
-        return load(group, schema[1])
-    parent = re.search(r"^ *- +([\w.-]+)$", text, re.MULTILINE)
-    known_parent = parent and parent[1] != recipe and parent[1] in recipes(group)
-    return entry(group, parent[1]) if parent and known_parent else None
+    import_modules(imports(group, recipe))
+    for text in _lineage(group, recipe):
+        if schema := re.search(rf"^ *- +/schema/{group}/([\w.-]+)@", text, re.MULTILINE):
+            return load(group, schema[1])
+    return None
+
+
+def imports(group: str, recipe: str) -> list[str]:
+    """The modules that a recipe and those that it begins with name, told from their text."""
+    item = r"[\"']?[\w.]+[\"']?"
+    lists = rf"^imports:\s*(\[[^\]]*\]|(?:\s*- +{item} *)+|{item})"
+    texts = [re.sub(r"#.*", "", text) for text in _lineage(group, recipe)]
+    found = [named[1] for text in texts if (named := re.search(lists, text, re.MULTILINE))]
+    return [name for text in found for name in re.findall(r"[\w.]+", text)]
+
+
+def _lineage(group: str, recipe: str) -> list[str]:
+    """The texts of a recipe, of the one that it begins with, and so on."""
+    files, texts = recipes(group), dict[str, str]()
+    while recipe in files and recipe not in texts:
+        text = texts[recipe] = files[recipe].read_text(encoding="utf-8", errors="replace")
+        parent = re.search(r"^ *- +([\w.-]+)$", text.partition("defaults:")[2], re.MULTILINE)
+        recipe = parent[1] if parent else ""
+    return list(texts.values())
 
 
 def kinds(group: str) -> list[str]:
@@ -132,8 +149,8 @@ def import_plugins() -> list[str]:
     ]
 
 
-def import_modules(names: Iterable[str]) -> None:
-    """Import what `imports` names; the working directory is searched too.
+def import_modules(names: Iterable[str], key: str = "imports") -> None:
+    """Import what a key of the config names; the working directory is searched too.
 
     Raises:
         ConfigError: a module cannot be imported.
@@ -142,7 +159,7 @@ def import_modules(names: Iterable[str]) -> None:
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
         if reason := _import(name):
-            raise ConfigError(f"imports: cannot import {name!r}", reason)
+            raise ConfigError(f"{key}: cannot import {name!r}", reason)
 
 
 def _import(module: str) -> str:

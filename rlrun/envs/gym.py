@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.config import key
+from rlrun.config.catalog import import_modules
 from rlrun.config.keys import nearest
 from rlrun.envs import EnvConfig
 from rlrun.registry import register
@@ -103,6 +104,9 @@ def gym(config: GymConfig, num_envs: int) -> VectorEnv:
     problems = config.problems()
     if problems:
         raise ValueError("env." + problems[0])
+    module, colon, _ = config.id.partition(":")
+    if colon:
+        import_modules([module], "env.id")
     wrappers = [_wrapper(entry) for entry in config.wrappers]
     return GymVectorEnv(config.id, num_envs, config.max_steps, config.kwargs, wrappers)
 
