@@ -25,7 +25,7 @@ from rlrun.evals.episodes import Episodes
 from rlrun.report.table import results_table
 from rlrun.runs import checkpoint
 from rlrun.runs import task as tasks
-from rlrun.runs.kept import POLICY, Kept
+from rlrun.runs.kept import POLICY
 from rlrun.runs.load import load, restore
 from rlrun.runs.record import record
 from rlrun.runs.run import evaluate, execute, resume
@@ -46,7 +46,10 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
         (["env=trading", "eval.choose=best", "algo=lstm_ppo"], ["eval=walk_forward"]),
         (["env=trading", "eval=online"], ["eval=online", "eval=walk_forward"]),
         (["env=trading", "eval=walk_forward", "algo=bc"], ["algo=bc data=cartpole_expert", "data=none"]),
-        (["env=trading", "eval=walk_forward", "algo=cql", "data=none"], ["algo=cql", "learns from logged"]),
+        (
+            ["env=trading", "eval=walk_forward", "algo=cql", "data=none"],
+            ["algo=cql", "an algorithm that acts"],
+        ),
         (
             ["env=trading", "eval=walk_forward", "algo=gail", "data=point_wrong_way"],
             ["algo=gail", "data=none"],
@@ -166,26 +169,44 @@ def test_the_last_finite_policy_of_a_failed_replica_is_kept(
 def test_a_failed_replica_keeps_the_best_where_it_chose(
     choose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the last, what it was when it failed; before anything was set aside, what it began with."""
-    config = small("dqn", replicas=2, total_steps=1200, eval=episodes(choose=choose, every=200, during=1))
-    seen: dict[str, torch.Tensor] = {}
-    settle = Kept.settle
+    """With the last, what it was when it failed, if that is finite: bad rewards move no weights."""
+    config = small("dqn", replicas=2, total_steps=1200, eval=episodes(choose=choose, every=200))
+    after: dict[int, dict[str, torch.Tensor]] = {}  # the replica's policy after the update at a step
+    judged: list[dict[str, torch.Tensor]] = []
 
-    def watched(self: Kept, rows: np.ndarray) -> None:
-        settle(self, rows)
-        if rows[1]:
-            seen.update({name: leaf[1].clone() for name, leaf in self.policies.items()})
+    def row(algo: Algorithm) -> dict[str, torch.Tensor]:
+        return {name: leaf[1].clone() for name, leaf in algo.state(POLICY).items()}
 
-    monkeypatch.setattr(Kept, "settle", watched)
-    failing(monkeypatch, config, at([1], 900, 10**9), "weights")
+    def periodic(self: Episodes, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:
+        judged.append(row(algo))
+        return {"eval/return": np.full(2, -len(judged), float)}  # the first one is the best
+
+    failing(monkeypatch, config, at([1], 900, 10**9), "rewards")
+    kind = registry.entry_of(config.algo).build
+    update = kind.update
+
+    def watched(self: Any, rollout: Any, *, step: np.ndarray) -> dict[str, torch.Tensor]:
+        found = update(self, rollout, step=step)
+        after[int(step[1])] = after.get(int(step[1]), row(self))  # its step stands still once it failed
+        return found
+
+    monkeypatch.setattr(kind, "update", watched)
+    monkeypatch.setattr(Episodes, "periodic", periodic)
     run = execute(config, folder=tmp_path / "run")
+    end = run.summary["replicas"][1]["steps"]
+    expected = judged[0] if choose == "best" else after[max(step for step in after if step < end)]
     for name, leaf in restore(run.folder)[1].state(POLICY).items():
-        assert torch.equal(leaf[1], seen[name]), name
+        assert torch.equal(leaf[1], expected[name]), name
 
-    early = small("dqn", replicas=2, total_steps=1200, eval=episodes(choose=choose, every=200, during=1))
-    failing(monkeypatch, early, at([1], 0, 10**9), "weights")
-    run = execute(early, folder=tmp_path / "early")
-    fresh = Trial.of(early).algo.state(("weights",))
+
+@pytest.mark.parametrize("choose", ["last", "best"])
+def test_a_replica_that_fails_at_once_keeps_what_it_began_with(
+    choose: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = small("dqn", replicas=2, total_steps=400, eval=episodes(choose=choose, every=200, during=1))
+    fresh = Trial.of(config).algo.state(("weights",))
+    failing(monkeypatch, config, at([1], 0, 10**9), "weights")
+    run = execute(config, folder=tmp_path / "run")
     for name, leaf in restore(run.folder)[1].state(("weights",)).items():
         assert torch.equal(leaf[1], fresh[name][1]), name
 
@@ -197,6 +218,7 @@ def test_all_replicas_failed(
     failing(monkeypatch, config, at([0, 1], 100, 10**9), "weights")
     run = execute(config, folder=tmp_path / "run")
     assert run.exit_code == 1 and run.summary["aggregate"]["median"] is None
+    assert all(bool(leaf.isfinite().all()) for leaf in restore(run.folder)[1].state(POLICY).values())
     capsys.readouterr()
     assert cli.main(["evaluate", str(run.folder)]) == 1
     out = capsys.readouterr().out
