@@ -6,7 +6,7 @@ models" (2018), with deterministic members; rewards and ends are learned as well
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -87,7 +87,7 @@ class Ensemble(Stateful):
         rate = config.learning_rate  # of a replica's members the same
         each = np.repeat(rate, self.members) if isinstance(rate, np.ndarray) else rate
         self.learning_rate = number(each, spec, dtype="float64")
-        self.weights = Folded(self.net.state_dict, spec.replicas)
+        self.weights = Folded(self.net.state_dict, spec.replicas, self.net.named_parameters)
         self.moments = Folded(self.optim.state, spec.replicas)
         self.targets = nn.RunningNorm(
             spec.replicas, self.columns, getattr(torch, spec.dtype), spec.device
@@ -156,11 +156,15 @@ def _changes(rollout: Rollout) -> Tensor:
 class Folded:
     """Saves what has replicas and members as one axis, leaves [R * E, ...], as [R, E, ...]."""
 
-    def __init__(self, leaves: Callable[[], State], replicas: int) -> None:
-        self._leaves, self._replicas = leaves, replicas
+    def __init__(self, leaves: Callable[[], State], replicas: int, parameters: Any = tuple) -> None:
+        """`parameters` gives those of the leaves that learning moves, by name."""
+        self._leaves, self._replicas, self._parameters = leaves, replicas, parameters
 
     def state(self) -> State:
         return {name: leaf.unflatten(0, (self._replicas, -1)) for name, leaf in self._leaves().items()}
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        return ((name, leaf.unflatten(0, (self._replicas, -1))) for name, leaf in self._parameters())
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         copy_leaves(self.state(), state, "ensemble")

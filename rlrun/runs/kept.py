@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rlrun.core import Algorithm
 from rlrun.lazy import torch
-from rlrun.state import State
+from rlrun.state import State, Stateful
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,12 +36,14 @@ class Kept:
         """Copy the present policies of `rows` [R], but for one that is no longer finite."""
         if not rows.any():
             return
-        state = {name: leaf.detach() for name, leaf in self._algo.state(POLICY).items()}
-        for name, leaf in state.items():
-            # What was infinite from the start, such as the score of nothing so far, is no fault.
-            sound = leaf.isfinite() | (leaf == self.policies[name])
-            rows = rows & sound.reshape(self._replicas, -1).all(1).cpu().numpy()
-        self.policies = chosen(self.policies, state, rows)
+        state = self._algo.state(POLICY)
+        # What was infinite from the start, such as the score of nothing so far, is no fault.
+        sound = [
+            (leaf.isfinite() | (leaf == self.policies[name])).reshape(self._replicas, -1).all(1)
+            for name, leaf in state.items()
+        ]
+        if sound:
+            self.policies = chosen(self.policies, state, rows & torch.stack(sound).all(0).cpu().numpy())
 
     def settle(self, rows: np.ndarray) -> None:
         """Set these policies aside for good; of one that is not finite, the last one that was."""
@@ -59,19 +61,29 @@ class Kept:
 
     def _prints(self) -> list[str]:
         """A hash of each replica's weights."""
-        leaves = [
-            leaf.detach().cpu().contiguous().numpy() for leaf in self._algo.state(("weights",)).values()
-        ]
+        leaves = [leaf.detach().cpu().contiguous().numpy() for leaf in trained(self._algo)]
         return [
             hashlib.blake2b(b"".join(leaf[r].tobytes() for leaf in leaves), digest_size=8).hexdigest()
             for r in range(self._replicas)
         ]
 
 
+def trained(part: Any) -> list[Tensor]:
+    """The weights [R, ...] that learning moves; a network's buffers are statistics of what it was shown."""
+    if isinstance(part, Stateful):
+        parts = [getattr(part, name) for name, role in part.saved.items() if role in ("weights", "own")]
+        return [leaf for each in parts for leaf in trained(each)]
+    if hasattr(part, "named_parameters"):
+        return [leaf for _, leaf in part.named_parameters()]
+    return list(part.state().values()) if hasattr(part, "state") else [part]
+
+
 def chosen(state: Mapping[str, Tensor], kept: Mapping[str, Tensor], rows: np.ndarray) -> State:
     """A copy of the leaves that `kept` has: its `rows` [R], and the others of `state`."""
-    out = {}
+    if rows.all():
+        return {name: leaf.detach().clone() for name, leaf in kept.items()}
+    index = torch.from_numpy(np.flatnonzero(rows))
+    out = {name: state[name].detach().clone() for name in kept}
     for name, leaf in kept.items():
-        index = torch.from_numpy(np.flatnonzero(rows)).to(leaf.device)
-        out[name] = state[name].detach().index_copy(0, index, leaf[index])
+        out[name][index] = leaf[index]
     return out

@@ -113,10 +113,10 @@ class Session:
         replicas = len(evaluation.replicas)
         self.clock = Clock(replicas, config.total_steps)
         self.means = Means(replicas)
-        # Intervals done: of records, of evaluations, and of policies set aside (logging decides nothing).
+        # Intervals done: of records, of evaluations, and of policies set aside in case of a failure.
         self.logged, self.evaluated, self.set_aside = (np.zeros(replicas, np.int64) for _ in range(3))
-        self.often = max(config.total_steps // 100, 1)
-        self.log_every = config.log.every or self.often
+        self.log_every = config.log.every or max(config.total_steps // 100, 1)
+        self.aside_every = max(config.total_steps // 20, 1)  # whatever is logged or evaluated
         self.kept = Kept(algo, replicas)
         self.learned = np.ones(replicas, bool)  # known at the end
         self.running = self.clock.active.copy()  # as it was before the last update
@@ -195,7 +195,7 @@ class Session:
             ended = self.running & ~clock.active
             self._record(self._due(self.logged, self.log_every, ended))
             self._judge(self._due(self.evaluated, self.evaluation.every, ended))
-            self.kept.set_aside(self._due(self.set_aside, self.often, ended) & ~self.kept.settled)
+            self.kept.set_aside(self._due(self.set_aside, self.aside_every, ended) & ~self.kept.settled)
             if ended.any() and clock.active.any():  # later updates, for the others, must not change these
                 self.kept.settle(ended & ~self.kept.settled)
             self.running = clock.active.copy()
@@ -217,7 +217,7 @@ class Session:
         intervals = (
             (self.logged, self.log_every),
             (self.evaluated, self.evaluation.every),
-            (self.set_aside, self.often),
+            (self.set_aside, self.aside_every),
         )
         return min(int((done[self.running].min() + 1) * every) for done, every in intervals)
 
@@ -316,7 +316,7 @@ class Session:
             setattr(self, name, session[name].numpy())
         self.kept.settled = session["has_kept"].numpy()
         self.clock.step, self.clock.active = session["step"].numpy(), session["active"].numpy()
-        self.set_aside = self.clock.step // self.often
+        self.set_aside = self.clock.step // self.aside_every
         self.clock.updates = saved.state["updates"]
         self.wall_seconds = saved.state["wall_seconds"]
         self.failures = {int(k): v for k, v in saved.state["failures"].items()}
