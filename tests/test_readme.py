@@ -24,6 +24,9 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 NOT_RUN = {
     "make run": "sets up .venv and trains 50,000 steps",
     "make test": "is what runs this",
+    'make run PIP_EXTRA="--extra-index-url https://download.pytorch.org/whl/cpu"': "installs from elsewhere",
+    "uv run rlrun algo=dqn": "sets up an environment of uv's",
+    "uv tool install .": "installs",
     "pip install -c constraints.txt '.[plots,render]'": "installs; test_cli.py installs the wheel",
     "tensorboard --logdir outputs": "a server, which does not end",
 }
@@ -113,6 +116,12 @@ def arguments(command: str, folder: Path) -> list[str]:
     return [str(run_in(folder)) if word == "RUN" else word for word in words]
 
 
+def smaller(code: str) -> str:
+    """Python code whose calls of `rlrun.run` train little."""
+    short = "".join(f', "{word}"' for word in SHORT)
+    return re.sub(r"(rlrun\.run\(\[[^\]]*)\]", rf"\1{short}]", code)
+
+
 def test_every_command_is_known() -> None:
     """Either it is one of rlrun, and run below, or it says why it is not."""
     assert [command for command in COMMANDS if not command.startswith("rlrun ")] == []
@@ -130,9 +139,8 @@ def test_a_command_of_the_readme(command: str, script: list[str], workshop: Path
 @pytest.mark.parametrize("text", SCRIPTS)
 def test_a_code_block_of_the_readme(text: str, workshop: Path, tmp_path: Path) -> None:
     """As a script; what it trains is made small."""
-    short = "".join(f', "{word}"' for word in SHORT)
     bring(text, workshop, tmp_path)
-    (tmp_path / "script.py").write_text(re.sub(r"(rlrun\.run\(\[[^\]]*)\]", rf"\1{short}]", text))
+    (tmp_path / "script.py").write_text(smaller(text))
     process([sys.executable, "script.py"], tmp_path)
 
 

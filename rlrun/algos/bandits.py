@@ -99,7 +99,7 @@ class Bandit(Algorithm):
         error = reward - self.means.gather(1, arm)
         learned = valid & error.isfinite()  # a reward that is no number must not spoil the mean
         self.learn(arm, torch.where(learned, reward, 0.0), learned)
-        return {"loss/error": error[:, 0].abs()}
+        return {"loss/error": torch.where(valid, error, 0.0)[:, 0].abs()}
 
     def learn(self, arm: Tensor, reward: Tensor, learned: Tensor) -> None:
         """Count `arm` and move its mean towards `reward`, [R, 1] each, where `learned`."""

@@ -61,7 +61,7 @@ def execute(
     if run.record.exists():
         raise ConfigError(f"{run} holds a run already: rlrun resume {run.quoted} goes on with it")
     run.path.mkdir(parents=True, exist_ok=True)
-    with run.lock():
+    with run.lock(say):
         run.begin(config, identity.record_of(task), overrides)
         run.set_status("running", 0)
         return _finish(run, task, algo, listeners, None)
@@ -86,7 +86,7 @@ def resume(folder: Path) -> Result:
         raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
     listeners = listener.chosen(task.config, say)
     algo = build(task.config, task.spec())
-    with run.lock():
+    with run.lock(say):
         saved = None
         if checkpoint.numbers(run.checkpoints):
             saved, notes = checkpoint.load(run.checkpoints)
