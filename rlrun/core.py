@@ -153,6 +153,7 @@ class Algorithm(Stateful, ABC):
     takes_memory: ClassVar[bool] = False  # works with a model that has memory (an LSTM, a GRU)
     obs_kinds: ClassVar[tuple[str, ...]] = ("box", "discrete")
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
+    recordable: ClassVar[bool] = False  # `nn.recordable`: its own code may be; each class says so for itself
     needs: ClassVar[tuple[str, ...]] = ()  # capabilities of the task: table, dynamics, dataset
     takes: ClassVar[tuple[str, ...]] = ()  # capabilities that it makes use of where they are
 

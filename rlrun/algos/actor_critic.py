@@ -123,7 +123,7 @@ class ActorCritic(Algorithm):
             for rate in (config.actor_learning_rate, config.critic_learning_rate)
         )
         self.streams = [self.noise]  # all that a gradient step draws from: a variant adds its own
-        recordable = all(network.recordable for network in (self.actor, *self.critics))
+        recordable = nn.recordable(self, self.actor, *self.critics)
         self.train_step = nn.Recorded(self.gradient_step, streams=self.streams, when=recordable)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:

@@ -104,6 +104,8 @@ class CQLConfig(SequenceConfig, GradientConfig):
 class ConservativeDQN(DQN):
     """DQN plus the penalty."""
 
+    recordable = True
+
     def __init__(self, spec: Spec, config: CQLConfig, model: Any) -> None:
         super().__init__(spec, config.dqn(), model)
         self.networks, self.weight = (self.net,), number(config.alpha, spec, 3)
@@ -119,6 +121,7 @@ class ConservativeDQN(DQN):
 class ConservativeSAC(SAC):
     """SAC plus the penalty, for each critic."""
 
+    recordable = True
     saved: ClassVar = SAC.saved | {"proposals": "random"}
 
     def __init__(self, spec: Spec, config: CQLConfig, model: Any) -> None:

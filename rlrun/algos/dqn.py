@@ -75,6 +75,7 @@ class DQN(Algorithm):
 
     family = "value-based"
     takes_memory = True
+    recordable = True
     saved: ClassVar = {
         "net": "weights",
         "target": "weights",
@@ -105,7 +106,7 @@ class DQN(Algorithm):
         self.epsilon = schedule(epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps)
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.beta = schedule("linear", config.priority.beta, 1.0, spec.total_steps)
-        self.train_step = nn.Recorded(self.gradient_step, when=self.net.recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=nn.recordable(self, self.net))
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.net.initial_memory(num_envs)

@@ -159,6 +159,7 @@ class Teacher(Algorithm):
 class Discriminator(Stateful):
     """Gives each step a logit [R, rows]: above 0 for what looks like the expert's."""
 
+    recordable = True
     saved: ClassVar = {"body": "weights", "norm": "normalizer", "optim": "optimizer", "rng": "random"}
 
     def __init__(self, spec: Spec, config: DiscriminatorConfig) -> None:
@@ -173,7 +174,7 @@ class Discriminator(Stateful):
         self.learning_rate = number(config.learning_rate, spec, dtype="float64")
         self.gradient_penalty = number(config.gradient_penalty, spec)
         self.rng = Stream(spec.seeds, "discriminator", spec.device)
-        self.train_step = nn.Recorded(self.learn, streams=[self.rng])
+        self.train_step = nn.Recorded(self.learn, streams=[self.rng], when=nn.recordable(self))
 
     def features(self, steps: Steps) -> Tensor:
         """Observation and action, integers as one-hot: [R, rows, F]."""

@@ -58,6 +58,7 @@ class Ensemble(Stateful):
     the logit of an end.
     """
 
+    recordable = True
     saved: ClassVar = {
         "weights": "weights",
         "targets": "normalizer",
@@ -96,7 +97,7 @@ class Ensemble(Stateful):
         self.rng = Stream(spec.seeds, "sample", spec.device)
         bounds = Bounds(spec.obs, spec.dtype, spec.device)
         self.low, self.high = bounds.low, bounds.high
-        self.train_step = nn.Recorded(self.gradient_step, when=self.net.recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=nn.recordable(self, self.net))
 
     def __call__(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Each member's next_obs, reward and terminated; inputs and outputs are [R, E, ..., features]."""

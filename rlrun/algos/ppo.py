@@ -88,6 +88,7 @@ class PPO(Algorithm):
 
     family = "policy gradient"
     takes_memory = True
+    recordable = True
     saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "own", "rng": "random"}
     obs_kinds = ("box", "discrete", "multi_discrete")
     action_kinds = ("discrete", "multi_discrete", "box")
@@ -116,7 +117,7 @@ class PPO(Algorithm):
         self.leaves = len(self.actor.initial_memory(1))  # of memory, the actor's; the critic's follow
         self.length = (config.chunk_length or config.rollout_steps) if self.recurrent else 1
         self.stores_memory = self.recurrent and self.length < config.rollout_steps
-        recordable = all(net.recordable for net in self.networks.values())
+        recordable = nn.recordable(self, *self.networks.values())
         self.train_step = nn.Recorded(self.gradient_step, when=recordable)
 
     def initial_memory(self, num_envs: int) -> Memory:

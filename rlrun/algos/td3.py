@@ -48,6 +48,7 @@ class TD3Config(ActorCriticConfig):
 class TD3(ActorCritic):
     """Learn a deterministic policy off-policy (Lillicrap et al. 2016; Fujimoto et al. 2018)."""
 
+    recordable = True
     saved: ClassVar = ActorCritic.saved | {
         "target_actor": "weights",
         "actor_sync": "optimizer",
