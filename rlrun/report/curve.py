@@ -1,73 +1,147 @@
-"""The learning curve of a run, from its metrics.jsonl."""
+"""The learning curve of a run: its evaluations, its training and its final score, from its files."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rlrun.report.plots import BLUE, ORANGE, new_figure, save_figure
+from rlrun.report.plots import BLUE, GREY, ORANGE, RED, new_figure, save_figure
+from rlrun.report.table import number
+from rlrun.runs.folder import RunFolder, task_names
+from rlrun.runs.summary import has_score
 
-CURVES = ("val/score", "train/return", "train/optimal")  # what a curve shows: the first there is
+# What the line may show, on which scale, and what the final score is then called: the first there
+# is. A run that is never judged while it trains shows what it earned; its score is the last record.
+LINES = {
+    "eval/return": ("evaluation", "return (sum of an episode's rewards)", "final"),
+    "val/score": ("validation", "score (sum over a window)", "test"),
+    "train/return": ("training return", "return (sum of an episode's rewards)", "final"),
+    "train/reward": ("training reward", "reward a step", "final"),
+}
+FEW = 10  # replicas of which every one matters: below, the band holds them all
+_SMOOTH = 5  # records that a point of the training return is the mean of
+_MARKED = 60  # points that can be told apart
+
+Curves = dict[int, tuple[np.ndarray, np.ndarray]]  # replica -> steps, values
 
 
-def curve_png(metrics: Path, path: Path) -> bool:
-    """Draw return against step from a metrics.jsonl; False if there is nothing to draw, or with.
+def curve_png(run: RunFolder) -> bool:
+    """Draw a finished run's curve.png; False if there is nothing to draw, or with.
 
-    Each replica is smoothed (exponential average, 0.9); the line is their median, the bands
-    the middle half and the whole range. Evaluations are dots.
+    The line is the median over replicas, its band all of them or the middle half; behind it,
+    thin, the training return. Final scores stand at the end, with the table's numbers.
     """
-    series = _read_metrics(metrics, (*CURVES, "eval/return"))
-    tag = next((tag for tag in (*CURVES, "eval/return") if _longest(series.get(tag, {})) > 1), None)
-    if tag is None or (figure := new_figure(path, 8, 4.5)) is None:
+    summary = run.summary()
+    series = _read_metrics(run.metrics, tuple(LINES))
+    tag = next((tag for tag in LINES if tag in series), None)
+    rows = {row["replica"]: row for row in summary["replicas"]}
+    if tag is None and not any(map(has_score, rows.values())):
         return False
-    raw = series[tag]
-    last = max(step[-1] for step, _ in raw.values())
-    grid = np.linspace(min(step[0] for step, _ in raw.values()), last, 400)
-    rough = _on_grid(raw, grid)
-    smooth = _on_grid({r: (step, ema(value)) for r, (step, value) in raw.items()}, grid)
-
+    if (figure := new_figure(run.curve, 8, 5)) is None:
+        return False
     axes = figure.subplots()
-    if len(raw) == 1:
-        axes.plot(grid, rough[0], color=BLUE, alpha=0.3, lw=1, label=f"{tag}, raw")
-    else:
-        axes.fill_between(
-            grid, *_quantiles(smooth, (0, 1)), color=BLUE, alpha=0.12, lw=0, label="all replicas"
-        )
-        axes.fill_between(
-            grid, *_quantiles(smooth, (0.25, 0.75)), color=BLUE, alpha=0.25, lw=0, label="middle half"
-        )
-        axes.plot(
-            grid, _quantiles(rough, (0.5,))[0], color=BLUE, alpha=0.35, lw=0.8, label=f"{tag}, median, raw"
-        )
-    name = "smoothed" if len(raw) == 1 else f"median of {len(raw)}, smoothed"
-    axes.plot(grid, _quantiles(smooth, (0.5,))[0], color=BLUE, lw=2.2, label=name)
-    evaluated = series.get("eval/return", {})
-    if tag != "eval/return" and evaluated:
-        steps = np.unique(np.concatenate([step for step, _ in evaluated.values()]))
-        medians = _quantiles(_on_grid(evaluated, steps), (0.5,))[0]
-        axes.plot(
-            steps, medians, "o", ms=4.5, color=ORANGE, label="evaluation" + " (median)" * (len(raw) > 1)
-        )
-    axes.set(xlabel="env steps per replica", ylabel=tag, xlim=(0, last))
+    what, scale, final = LINES[tag or "eval/return"]
+    last = max(row["steps"] for row in rows.values())
+    if tag is not None:
+        failed = {replica: str(row["seed"]) for replica, row in rows.items() if "failed" in row}
+        if tag == "eval/return" and "train/return" in series:
+            _draw_training(axes, series["train/return"])
+        _draw_line(axes, _held(series[tag], last, failed), what)
+        _draw_failures(axes, series[tag], failed)
+    _draw_scores(axes, summary, last, final)
+    axes.set_title(_title(run), loc="left")
+    unit = "env steps per seed" if summary["env_steps"] else "updates per seed"
+    axes.set(xlabel=unit, ylabel=scale, xlim=(-0.02 * last, 1.02 * last))
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
-    axes.legend(frameon=False, fontsize=9)
-    save_figure(figure, path)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    save_figure(figure, run.curve)
     return True
 
 
-def ema(values: np.ndarray, weight: float = 0.9) -> np.ndarray:
-    """Exponential moving average [n], unbiased: the start is not drawn towards zero."""
-    out, total, mass = np.empty(len(values)), 0.0, 0.0
-    for i, value in enumerate(values):
-        total, mass = weight * total + (1 - weight) * value, weight * mass + 1 - weight
-        out[i] = total / mass
-    return out
+def _title(run: RunFolder) -> str:
+    """What was trained on what, and how often: ppo on cartpole, seeds 1-5."""
+    algo, env = task_names(run.config())
+    replicas = run.replicas()
+    seeds = sorted({replica.seed for replica in replicas})
+    folds = {replica.fold for replica in replicas} - {None}
+    words = f"seed {seeds[0]}" if len(seeds) == 1 else f"seeds {seeds[0]}-{seeds[-1]}"
+    return f"{algo} on {env}, {words}" + (f", {len(folds)} folds" if folds else "")
 
 
-Curves = dict[int, tuple[np.ndarray, np.ndarray]]  # replica -> steps, values
+def _draw_training(axes: Any, curves: Curves) -> None:
+    smooth = {replica: (step, moving_mean(value)) for replica, (step, value) in curves.items()}
+    step = _grid(smooth)
+    middle = _quantiles(_on_grid(smooth, step), (0.5,))[0]
+    label = f"training return, {_SMOOTH} records a point" + _over(", median", curves)
+    axes.plot(step, middle, color=GREY, lw=0.8, alpha=0.8, marker=_marker(step, 1), ms=3, label=label)
+
+
+def _draw_line(axes: Any, curves: Curves, what: str) -> None:
+    step = _grid(curves)
+    values = _on_grid(curves, step)
+    if len(curves) > 1:
+        few = len(curves) < FEW
+        label = ("lowest to highest" if few else "middle half") + f" of {len(curves)}"
+        band = _quantiles(values, (0, 1) if few else (0.25, 0.75))
+        axes.fill_between(step, *band, color=BLUE, alpha=0.2, lw=0, label=label)
+    label = what + _over(f", median of {len(curves)}", curves)
+    axes.plot(
+        step,
+        _quantiles(values, (0.5,))[0],
+        marker=_marker(step, _MARKED),
+        ms=4,
+        color=BLUE,
+        lw=2,
+        label=label,
+    )
+
+
+def _draw_failures(axes: Any, curves: Curves, failed: Mapping[int, str]) -> None:
+    """The lines of replicas that failed, with a cross where they end."""
+    if not failed:
+        return
+    seeds = list(dict.fromkeys(failed.values()))
+    names = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if len(seeds) < FEW else f"{len(seeds)} seeds"
+    known = [curves[replica] for replica in failed if replica in curves]
+    for step, value in known:
+        axes.plot(step, value, color=RED, lw=0.8)
+    ends = [(step[-1], value[-1]) for step, value in known] or [(np.nan, np.nan)]
+    axes.plot(*zip(*ends, strict=True), "x", color=RED, ms=8, mew=2, label=f"failed: {names}")
+
+
+def _draw_scores(axes: Any, summary: Mapping[str, Any], last: int, name: str) -> None:
+    """What summary.json has: each replica's final score, and the median of them."""
+    scored = [row for row in summary["replicas"] if has_score(row)]
+    if not scored:
+        axes.plot([], [], "D", color=ORANGE, label=f"no {name} score")
+        return
+    total = summary["aggregate"]
+    label = f"{name} score {number(total['median'])}"
+    if len(scored) > 1:
+        label = f"{name} scores (dots): median {number(total['median'])}, mean {number(total['mean'])}"
+        steps, scores = ([row[key] for row in scored] for key in ("steps", "eval_return"))
+        axes.plot(steps, scores, ".", ms=7, color=ORANGE, alpha=0.8, zorder=4)
+    axes.plot([last], [total["median"]], "D", ms=10, mew=2.5, mfc="none", mec=ORANGE, zorder=5, label=label)
+
+
+def _marker(step: np.ndarray, most: int) -> str:
+    return "o" if len(step) <= most else ""
+
+
+def _over(words: str, curves: Curves) -> str:
+    return words if len(curves) > 1 else ""
+
+
+def moving_mean(values: np.ndarray, width: int = _SMOOTH) -> np.ndarray:
+    """The mean [n] of `width` values about each one, or of those there are at the ends: no lag."""
+    half, sums = width // 2, np.concatenate([[0.0], np.cumsum(values)])
+    at = np.arange(len(values))
+    begin, end = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
+    return (sums[end] - sums[begin]) / (end - begin)
 
 
 def _read_metrics(path: Path, tags: Sequence[str]) -> dict[str, Curves]:
@@ -86,8 +160,20 @@ def _read_metrics(path: Path, tags: Sequence[str]) -> dict[str, Curves]:
     }
 
 
-def _longest(curves: Curves) -> int:
-    return max((len(step) for step, _ in curves.values()), default=0)
+def _held(curves: Curves, last: int, failed: Mapping[int, str]) -> Curves:
+    """Curves up to `last`: a replica that ended before keeps its last value, one that failed has none."""
+    return {
+        replica: (step, value)
+        if replica in failed or step[-1] >= last
+        else (np.append(step, last), np.append(value, value[-1]))
+        for replica, (step, value) in curves.items()
+    }
+
+
+def _grid(curves: Curves, most: int = 500) -> np.ndarray:
+    """The steps at which any replica has a value; evenly spaced ones where these are too many."""
+    steps = np.unique(np.concatenate([step for step, _ in curves.values()]))
+    return steps if len(steps) <= most else np.linspace(steps[0], steps[-1], most)
 
 
 def _on_grid(curves: Curves, grid: np.ndarray) -> np.ndarray:

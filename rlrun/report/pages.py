@@ -16,7 +16,7 @@ from rlrun.runs.load import load
 def draw(run: RunFolder, *, plots: bool) -> str:
     """Write the pictures (where `plots` says so) and the walk-forward report; the policy as text."""
     if plots:
-        curve_png(run.metrics, run.curve)
+        curve_png(run)
     if run.steps.exists():
         walk_forward_report(run)
     return _policy(run, plots)

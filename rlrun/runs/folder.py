@@ -101,10 +101,10 @@ class RunFolder:
     def new(cls, config: RunConfig) -> RunFolder:
         """<out>/<algo>-<env>/<time>-<4 random characters>, not made yet; env=gym goes by its id."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
-        names = [config.choices.get(g, registry.entry_of(getattr(config, g)).kind) for g in ("algo", "env")]
+        algo, env = task_names(config)
         if hasattr(config.env, "id"):
-            names[1] = re.sub(r"[^A-Za-z0-9._-]", "_", config.env.id)
-        return cls(Path(config.out) / "-".join(names) / f"{stamp}-{secrets.token_hex(2)}")
+            env = re.sub(r"[^A-Za-z0-9._-]", "_", env)
+        return cls(Path(config.out) / f"{algo}-{env}" / f"{stamp}-{secrets.token_hex(2)}")
 
     @classmethod
     def under(cls, path: Path) -> list[RunFolder]:
@@ -241,6 +241,12 @@ class RunFolder:
                 in_use = f"{self} is in use: another process is training there"
                 raise ConfigError(in_use, str(error)) from None
             yield
+
+
+def task_names(config: RunConfig) -> tuple[str, str]:
+    """What algorithm and env go by: their recipes' names, env=gym by its id."""
+    algo, env = (config.choices.get(g, registry.entry_of(getattr(config, g)).kind) for g in ("algo", "env"))
+    return algo, getattr(config.env, "id", env)
 
 
 def _replicas(record: Mapping[str, Any]) -> list[Replica]:

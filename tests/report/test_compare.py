@@ -3,55 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from run_folders import write_run
 
 from rlrun import cli
-from rlrun.config.compose import compose
-from rlrun.config.plain import to_dict
-from rlrun.evals.evaluation import Replica
 from rlrun.report.compare import compare, rows
-from rlrun.runs.folder import RunFolder
-from rlrun.runs.summary import aggregate
-
-Write = Callable[..., RunFolder]
 
 
-@pytest.fixture
-def write(tmp_path: Path) -> Write:
-    """Writes the files that a finished run of a config leaves; without scores it was interrupted."""
-    made: list[RunFolder] = []
-
-    def run(scores: list[float | None] | None, *overrides: str, folds: int = 0, sha: str = "") -> RunFolder:
-        config = compose(overrides)
-        folder = RunFolder(tmp_path / config.choices["algo"] / str(len(made)))
-        made.append(folder)
-        folder.path.mkdir(parents=True)
-        seeds = range(config.seed, config.seed + config.replicas)
-        pairs = [(fold, seed) for fold in (range(folds) if folds else [None]) for seed in seeds]
-        replicas = [Replica(i, seed, fold).row for i, (fold, seed) in enumerate(pairs)]
-        record = {"schema": 1, "config": to_dict(config), "data_sha256": sha or None, "replicas": replicas}
-        record |= {name: {"kind": "discrete", "n": 2} for name in ("obs", "action")}
-        folder.record.write_text(json.dumps(record))
-        folder.set_status("interrupted" if scores is None else "finished", 3000)
-        if scores is not None:
-            judged = [row | {"eval_return": s} for row, s in zip(replicas, scores, strict=True)]
-            total = aggregate(judged, (None, None))
-            folder.write_summary({"wall_seconds": 1.5, "replicas": judged, "aggregate": total})
-        return folder
-
-    return run
-
-
-def test_folds_are_averaged_before_an_interval_is_taken_as_summary_json_does(
-    write: Write, tmp_path: Path
-) -> None:
+def test_folds_are_averaged_before_an_interval_is_taken_as_summary_json_does(tmp_path: Path) -> None:
     fold_effect = np.array([0.0, 10.0, 20.0, 30.0, 50.0])
     scores = (fold_effect[:, None] + np.array([-1.0, 0.0, 1.0])).ravel().tolist()
-    run = write(scores, "algo=dqn", "env=trading", "eval=walk_forward", "replicas=3", folds=5)
+    run = write_run(tmp_path, scores, "algo=dqn", "env=trading", "eval=walk_forward", "replicas=3", folds=5)
     (row,) = rows([tmp_path])
     total = run.summary()["aggregate"]
     assert {name: row[name] for name in total} == total
@@ -59,11 +24,13 @@ def test_folds_are_averaged_before_an_interval_is_taken_as_summary_json_does(
     assert row["interval"][1] - row["interval"][0] > 40  # as 15 seeds it would be 20 wide
 
 
-def test_runs_that_differ_in_seeds_and_places_alone_are_one_experiment(write: Write, tmp_path: Path) -> None:
-    write([1.0, 2.0], "algo=dqn", "replicas=2")
-    write([3.0], "algo=dqn", "seed=3", "threads=2", "log.plot=false", "checkpoint.every_seconds=5")
-    write([3.0], "algo=dqn", "seed=3")  # the same seed again is no new evidence
-    write([9.0], "algo=dqn", "algo.gamma=0.5")
+def test_runs_that_differ_in_seeds_and_places_alone_are_one_experiment(tmp_path: Path) -> None:
+    write_run(tmp_path, [1.0, 2.0], "algo=dqn", "replicas=2")
+    write_run(
+        tmp_path, [3.0], "algo=dqn", "seed=3", "threads=2", "log.plot=false", "checkpoint.every_seconds=5"
+    )
+    write_run(tmp_path, [3.0], "algo=dqn", "seed=3")  # the same seed again is no new evidence
+    write_run(tmp_path, [9.0], "algo=dqn", "algo.gamma=0.5")
     other, pooled = rows([tmp_path])
     assert other["median"] == 9.0 and other["n"] == 1 and other["interval"] is None
     assert pooled["median"] == 2.0 and pooled["n"] == 3 and len(pooled["runs"]) == 3
@@ -71,12 +38,12 @@ def test_runs_that_differ_in_seeds_and_places_alone_are_one_experiment(write: Wr
 
 
 def test_what_has_no_score_comes_last_and_never_counts_as_nothing(
-    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(None, "algo=ppo")
-    write([None], "algo=a2c")
-    write([float("nan"), float("inf")], "algo=reinforce", "replicas=2")
-    write([-5.0, None, -7.0], "algo=dqn", "replicas=3")
+    write_run(tmp_path, None, "algo=ppo")
+    write_run(tmp_path, [None], "algo=a2c")
+    write_run(tmp_path, [float("nan"), float("inf")], "algo=reinforce", "replicas=2")
+    write_run(tmp_path, [-5.0, None, -7.0], "algo=dqn", "replicas=3")
     table = rows([tmp_path])
     assert Path(table[0]["runs"][0]).parent.name == "dqn"
     assert [row["median"] for row in table] == [-6.0, None, None, None]
@@ -90,10 +57,10 @@ def test_what_has_no_score_comes_last_and_never_counts_as_nothing(
 
 
 def test_an_interval_is_shown_with_its_n_and_within_the_tasks_bounds(
-    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write([500.0, 500.0, 100.0], "algo=dqn", "replicas=3")
-    write([40.0], "algo=ppo")
+    write_run(tmp_path, [500.0, 500.0, 100.0], "algo=dqn", "replicas=3")
+    write_run(tmp_path, [40.0], "algo=ppo")
     compare([tmp_path])
     out = capsys.readouterr().out
     assert "0.00 .. 500.0, n=3 seeds" in out and "none, n=1 seed " in out
@@ -110,38 +77,36 @@ def test_an_interval_is_shown_with_its_n_and_within_the_tasks_bounds(
     ],
 )
 def test_different_tasks_are_not_ranked_against_each_other(
-    changes: list[str], told: str, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    changes: list[str], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write([1.0], "algo=dqn")
-    write([100.0], "algo=dqn", *changes)
+    write_run(tmp_path, [1.0], "algo=dqn")
+    write_run(tmp_path, [100.0], "algo=dqn", *changes)
     assert {row["task"].count(told) for row in rows([tmp_path])} == {0, 1}
     compare([tmp_path])
     out = capsys.readouterr().out
     assert out.count("median") == 2 and told in out and "2 tasks: scores are ranked within each" in out
 
 
-def test_what_belongs_to_training_makes_no_other_task(write: Write, tmp_path: Path) -> None:
-    write([1.0], "algo=dqn")
-    write([2.0], "algo=dqn", "env.reward.scale=0.1")
-    write([3.0], "algo=ppo", "eval.every=100", "eval.during=2")
-    write([4.0], "algo=bc", "data=cartpole_expert", sha="0123")
+def test_what_belongs_to_training_makes_no_other_task(tmp_path: Path) -> None:
+    write_run(tmp_path, [1.0], "algo=dqn")
+    write_run(tmp_path, [2.0], "algo=dqn", "env.reward.scale=0.1")
+    write_run(tmp_path, [3.0], "algo=ppo", "eval.every=100", "eval.during=2")
+    write_run(tmp_path, [4.0], "algo=bc", "data=cartpole_expert", sha="0123")
     table = rows([tmp_path])
     assert [row["median"] for row in table] == [4.0, 3.0, 2.0, 1.0]
     assert {row["task"] for row in table} == {"env=cartpole eval=episodes"}
 
 
-def test_other_data_are_another_task(write: Write, tmp_path: Path) -> None:
+def test_other_data_are_another_task(tmp_path: Path) -> None:
     how = "algo=dqn", "env=trading", "eval=walk_forward"
-    write([1.0, 2.0, 3.0], *how, folds=3, sha="0123")
-    write([1.0, 2.0, 3.0], *how, folds=3, sha="4567")
+    write_run(tmp_path, [1.0, 2.0, 3.0], *how, folds=3, sha="0123")
+    write_run(tmp_path, [1.0, 2.0, 3.0], *how, folds=3, sha="4567")
     assert [row["task"].split("=")[-1] for row in rows([tmp_path])] == ["0123", "4567"]
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"config": 3}', "[" * 100_000, '{"a":' * 100_000])
-def test_damaged_runs_are_refused(
-    text: str, write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = write([1.0], "algo=dqn")
+def test_damaged_runs_are_refused(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = write_run(tmp_path, [1.0], "algo=dqn")
     for file in (folder.summary_file, folder.record):
         file.write_text(text)
         assert cli.main(["compare", str(tmp_path)]) == 2
@@ -149,11 +114,11 @@ def test_damaged_runs_are_refused(
 
 
 def test_runs_without_any_summary_are_refused_and_a_damaged_status_is_not(
-    write: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write(None, "algo=dqn").status_file.write_text("{")
+    write_run(tmp_path, None, "algo=dqn").status_file.write_text("{")
     assert cli.main(["compare", str(tmp_path)]) == 2
     assert "no finished run" in capsys.readouterr().err
-    write([1.0], "algo=ppo")
+    write_run(tmp_path, [1.0], "algo=ppo")
     assert cli.main(["compare", str(tmp_path)]) == 0
     assert "(unfinished)" in capsys.readouterr().out

@@ -17,8 +17,6 @@ from omegaconf import OmegaConf
 from rlrun.evals import folds, stats
 from rlrun.evals.evaluation import Replica
 from rlrun.evals.walk_forward import WalkForwardConfig, step_rows
-from rlrun.report import curve
-from rlrun.report.curve import curve_png, ema
 from rlrun.report.table import results_table
 from rlrun.report.walk_forward import walk_forward_report
 from rlrun.runs.folder import RunFolder
@@ -59,57 +57,6 @@ def test_rows_of_folds_failures_and_many_replicas() -> None:
     learned = summary([1.0])
     learned["env_steps"] = 0
     assert "7 updates in 2.0 s" in results_table(learned)
-
-
-def test_moving_average_is_unbiased_and_has_its_weight() -> None:
-    np.testing.assert_allclose(ema(np.full(5, 3.0)), 3.0)
-    np.testing.assert_allclose(ema(np.array([0.0, 1.0])), [0.0, 0.1 / 0.19])
-
-
-def test_curve_is_drawn_for_one_and_for_several_replicas(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    pytest.importorskip("matplotlib")
-    drawn: list[Any] = []
-    save = curve.save_figure
-
-    def keep(figure: Any, path: Path) -> None:
-        drawn.append(figure)
-        save(figure, path)
-
-    monkeypatch.setattr(curve, "save_figure", keep)
-    for replicas in (1, 3):
-        metrics = tmp_path / "metrics.jsonl"
-        lines = [
-            {"step": step, "replica": r, "train/return": step * (r + 1.0)}
-            for step in range(0, 100, 10)
-            for r in range(replicas)
-        ]
-        lines += [{"step": 50, "replica": r, "eval/return": 9.0, "loss/q": 1.0} for r in range(replicas)]
-        metrics.write_text("".join(json.dumps(line) + "\n" for line in lines))
-        assert curve_png(metrics, tmp_path / f"{replicas}.png")
-        assert (tmp_path / f"{replicas}.png").read_bytes()[:4] == b"\x89PNG"
-        axes = drawn[-1].axes[0]
-        raw, smooth, dots = (line.get_xydata() for line in axes.lines)
-        middle = 1.0 if replicas == 1 else 2.0
-        np.testing.assert_allclose(raw[:, 1], middle * raw[:, 0], atol=1e-9)
-        assert (smooth[1:, 1] < raw[1:, 1]).all()  # an average of the past lags behind a rise
-        np.testing.assert_allclose(dots, [[50.0, 9.0]])
-        assert len(axes.collections) == (0 if replicas == 1 else 2)
-
-
-def test_no_picture_without_data_or_matplotlib(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    metrics = tmp_path / "metrics.jsonl"
-    metrics.write_text('{"step": 1, "replica": 0, "train/return": 1.0}\n')
-    assert not curve_png(metrics, tmp_path / "curve.png")
-    metrics.write_text('{"step": 1, "replica": 0, "train/return": 1.0}\n' * 2)
-    for name in [name for name in sys.modules if name.startswith("matplotlib")] + ["matplotlib"]:
-        monkeypatch.setitem(sys.modules, name, None)
-    assert not curve_png(metrics, tmp_path / "curve.png")
-    assert "curve.png needs matplotlib: pip install 'rlrun[plots]'" in capsys.readouterr().err
-    assert not (tmp_path / "curve.png").exists()
 
 
 class Finished(RunFolder):
