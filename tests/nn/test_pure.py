@@ -34,11 +34,9 @@ class TheirConfig:
 
 @pytest.fixture(autouse=True)
 def register() -> Iterator[None]:
-    known = dict(registry._entries), dict(registry._by_config)
     registry.register("model", "theirs", TheirConfig)(lambda config, in_features: config.build(in_features))
     yield
-    registry._entries.clear(), registry._by_config.clear()
-    registry._entries.update(known[0]), registry._by_config.update(known[1])
+    del registry._entries["model", "theirs"], registry._by_config[TheirConfig]
 
 
 def network(build: Callable[[int], Any]) -> nn.Network:
