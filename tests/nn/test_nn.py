@@ -463,15 +463,12 @@ class BodyConfig:
 
 @pytest.fixture
 def body_config():
-    known = dict(registry._entries), dict(registry._by_config)
-
     @registry.register("model", "body_of_test", BodyConfig)
     def build_body(config: BodyConfig, in_features: int) -> torch.nn.Module:
         return Body(in_features, config.width)
 
     yield BodyConfig(6)
-    registry._entries.clear(), registry._by_config.clear()
-    registry._entries.update(known[0]), registry._by_config.update(known[1])
+    del registry._entries["model", "body_of_test"], registry._by_config[BodyConfig]
 
 
 @pytest.fixture(params=["mlp", "lstm", "gru", "nn_lstm", "orthogonal mlp", "body"])
