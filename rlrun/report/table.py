@@ -96,8 +96,7 @@ def _aggregate_line(total: Mapping[str, Any]) -> str:
     line = f"median {number(total['median'])}   mean {number(total['mean'])}   IQM {number(total['iqm'])}"
     if total["interval"]:
         low, high = total["interval"]
-        of = f", {counted(total)}" if "n" in total else ""
-        return f"{line}   [{number(low)}, {number(high)}] ({total['interval_kind']}{of})"
+        return f"{line}   [{number(low)}, {number(high)}] ({total['interval_kind']})"
     return f"{line}   no interval from {counted(total)}" if "n" in total else line
 
 
