@@ -79,15 +79,6 @@ def test_the_rules_stand_in_contributing() -> None:
     assert {int(number): words for number, words in stated.items()} == RULES
 
 
-def test_the_readmes_own_parts_keep_the_rules(forgotten: Path) -> None:
-    name = written(forgotten, "search", SEARCH)
-    check_algorithm(name)
-    for path in ("my_model.py", "conf/model/wide.yaml"):
-        (forgotten / path).parent.mkdir(parents=True, exist_ok=True)
-        (forgotten / path).write_text(FILES[path])
-    check_model("wide", "imports=[my_model]")
-
-
 @pytest.mark.parametrize("rule", ALGORITHMS)
 def test_a_broken_algorithm_is_told_its_rule(rule: int, forgotten: Path) -> None:
     old, new = ALGORITHMS[rule]
