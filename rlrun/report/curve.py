@@ -53,7 +53,7 @@ def curve_png(run: RunFolder) -> bool:
         _draw_line(axes, _held(series[tag], last, failed), what)
         _draw_failures(axes, series[tag], failed)
     _draw_scores(axes, summary, last, final)
-    axes.set_title(_title(run), loc="left")
+    axes.set_title(_title(run), loc="left", wrap=True)
     unit = "env steps per seed" if summary["env_steps"] else "updates per seed"
     axes.set(xlabel=unit, ylabel=scale, xlim=(-0.02 * last, 1.02 * last))
     axes.xaxis.set_major_formatter(lambda x, _: f"{x / 1000:g}k" if x >= 1000 else f"{x:g}")
@@ -105,7 +105,9 @@ def _draw_failures(axes: Any, curves: Curves, failed: Mapping[int, str]) -> None
     if not failed:
         return
     seeds = list(dict.fromkeys(failed.values()))
-    names = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}" if len(seeds) < FEW else f"{len(seeds)} seeds"
+    names = f"seed{'s' * (len(seeds) > 1)} {', '.join(seeds)}"
+    if len(names) > 32:
+        names = f"{len(seeds)} seeds"
     known = [curves[replica] for replica in failed if replica in curves]
     for step, value in known:
         axes.plot(step, value, color=RED, lw=0.8)
