@@ -119,7 +119,8 @@ def build_network(
     else:
         weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device)
         body = _copies(model_config, width, init).to(spec.device, dtype)
-        width = require_pure(plan, partial(_run_body, plan, width), entry.kind).shape[-1]
+        run = partial(_run_body, plan.to(spec.device, dtype), width)
+        width = require_pure(plan, run, entry.kind).shape[-1]
         hidden, activation = (), "relu"
     outputs = [*heads, Head(1)] if dueling else heads
     head = MLP(width, hidden, activation, weights, outputs)
@@ -138,7 +139,8 @@ def _copies(config: Any, in_features: int, init: Stream) -> Copies:
 
 def _run_body(body: nn.Module, width: int, rows: int) -> Tensor:
     """What a plain module makes of the last rows of some features: [rows, out]."""
-    out = body(_numbers(width)[-rows:])
+    weight = next(body.parameters(), torch.empty(0))
+    out = body(_numbers(width)[-rows:].to(weight))
     if not isinstance(out, Tensor) or out.shape[:-1] != (rows,):
         raise ValueError(f"it gives {list(out.shape) if isinstance(out, Tensor) else type(out).__name__}")
     return out
