@@ -81,7 +81,7 @@ def copy_leaves(into: State, values: Mapping[str, Tensor], name: str) -> None:
 
 
 def select(state: State, replica: int) -> State:
-    """A copy of one replica's state: exactly the state of a lone run, R = 1."""
+    """A copy of one replica's state, as a lone run has it: every leaf with R = 1."""
     return {key: leaf[replica : replica + 1].clone() for key, leaf in state.items()}
 
 

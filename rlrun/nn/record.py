@@ -137,7 +137,7 @@ def _flatten(value: Any, inputs: list[Tensor], form: list[Any]) -> None:
     """Append the tensors in `value` to inputs, and what is fixed about it to form."""
     if isinstance(value, Tensor):
         inputs.append(value)
-        form.append((value.shape, value.stride(), value.dtype, value.device))
+        form += (value.shape, value.stride(), value.dtype, value.get_device())
     elif isinstance(value, (tuple, list)):
         form.append((type(value), len(value)))
         for item in value:
