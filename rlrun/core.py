@@ -151,6 +151,7 @@ class Algorithm(Stateful, ABC):
 
     rollout_steps: int = 1  # env steps before each update; 0 = never touches an env
     whole_episodes: bool = False  # a rollout is one episode of each env
+    stochastic: bool = False  # it learns a distribution over actions: "sample" draws from it
     family: ClassVar[str] = "other"  # one of FAMILIES: what `rlrun list` shows it under
     takes_memory: ClassVar[bool] = False  # works with a model that has memory (an LSTM, a GRU)
     obs_kinds: ClassVar[tuple[str, ...]] = ("box", "discrete")

@@ -82,6 +82,7 @@ class PPO(Algorithm):
     """Improve a stochastic policy with its own rollouts, a few clipped epochs on each."""
 
     family = "policy gradient"
+    stochastic = True
     takes_memory = True
     saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "optimizer", "rng": "random"}
     obs_kinds = ("box", "discrete", "multi_discrete")

@@ -42,6 +42,7 @@ class SACConfig(ActorCriticConfig):
 class SAC(ActorCritic):
     """Learn a stochastic policy off-policy, for reward and entropy (Haarnoja et al. 2018)."""
 
+    stochastic = True
     saved: ClassVar = ActorCritic.saved | {"temperature": "weights", "alpha_optim": "optimizer"}
 
     def __init__(self, spec: Spec, config: SACConfig, model: Any) -> None:

@@ -18,6 +18,7 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
     rows = summary["replicas"]
     scored = [row for row in rows if row.get("eval_return") is not None]
     lines = [*_replica_lines(rows, scored), _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
+    lines += _mode_lines(scored)
     if summary.get("policy", "last") != "last":
         lines.append(f"scores are of each replica's policy with the {summary['policy']}, on fresh seeds")
     if summary.get("recorded"):
@@ -103,6 +104,27 @@ def _bandit_lines(scored: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     optimal, regret, total = (float(np.mean(values)) for values in found.values())
     return [f"optimal {optimal:.1%} of actions   regret {number(regret)} a step, {number(total)} in all"]
+
+
+def _mode_lines(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Says where the same policies score much else if their actions are chosen in the other way."""
+    for other, words in (("sample", ("greedy", "sampled")), ("greedy", ("sampled", "greedy"))):
+        both = [row for row in scored if row.get(f"{other}_return") is not None]
+        if not both:
+            continue
+        means, errors = [], []
+        for name in ("eval", other):
+            returns, stds, counts = (
+                np.array([row[f"{name}_{key}"] for row in both], float)
+                for key in ("return", "return_std", "episodes")
+            )
+            means.append(float(returns.mean()))
+            errors.append(float((stds**2 / counts).sum()) / len(both) ** 2)
+        difference = abs(means[0] - means[1])
+        if difference > max(3.0 * sum(errors) ** 0.5, 0.1 * max(map(abs, means))):
+            shown = [f"{word} actions return {number(m)}" for word, m in zip(words, means, strict=True)]
+            return [f"{shown[0]}, {shown[1]}: eval.mode={other} judges the latter"]
+    return []
 
 
 def columns(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -48,6 +48,34 @@ def test_one_seed_is_called_an_anecdote_and_five_are_not() -> None:
     assert "median 3.00   mean 3.00   IQM 3.00   [1.04, 4.96] (95% t over 5 seeds, of the mean)" in five
 
 
+@pytest.mark.parametrize(
+    ("mode", "returns", "told"),
+    [
+        (
+            "sample",
+            [140.0, 60.0],
+            "greedy actions return 50.00, sampled actions return 100.0: eval.mode=sample",
+        ),
+        (
+            "greedy",
+            [9.0, 11.0],
+            "sampled actions return 50.00, greedy actions return 10.00: eval.mode=greedy",
+        ),
+        ("sample", [50.0, 54.0], ""),  # a difference, but a small one
+        ("sample", [None, 49.0], ""),  # one replica failed
+    ],
+)
+def test_modes_that_score_much_else_are_told(mode: str, returns: list[float | None], told: str) -> None:
+    made = summary([40.0 if returns[0] is not None else None, 60.0 if returns[0] is not None else 50.0])
+    for row, value in zip(made["replicas"], returns, strict=True):
+        row |= {f"{mode}_return": value, f"{mode}_return_std": 2.0, f"{mode}_episodes": 10}
+    text = results_table(made)
+    assert told in text and ("eval.mode" in text) == bool(told)
+    for row in made["replicas"]:
+        row[f"{mode}_return_std"] = 500.0  # noise of that size tells nothing
+    assert "eval.mode" not in results_table(made)
+
+
 def test_rows_of_folds_failures_and_many_replicas() -> None:
     text = results_table(summary([1.0, None, 3.0], [0, 1, 2]))
     assert re.search(r"seed  fold", text) and "failed" in text and "loss/q is nan at step 7" in text
