@@ -1,8 +1,10 @@
 # `make run` and `make test` need python3 (3.11 or newer), git and make; everything else is set up here.
+# PIP_EXTRA="--extra-index-url https://download.pytorch.org/whl/cpu" sets up with PyTorch's CPU build.
 PYTHON ?= python3
+PIP_EXTRA ?=
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_EXTRA)
 PYTEST := $(BIN)/python -m pytest
 
 .PHONY: run test check learn bench map clean

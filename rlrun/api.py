@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +79,11 @@ def keep_freed_memory() -> None:
     Without this, many replicas spend their time on page faults: thousands in one update.
     """
     trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(mmap_threshold, 1 << 25)  # the most that it takes
-        mallopt(trim_threshold, 1 << 30)
+    try:
+        import ctypes
+
+        mallopt = ctypes.CDLL(None).mallopt
+    except (ImportError, AttributeError, OSError, TypeError):  # another C library, or another system
+        return
+    mallopt(mmap_threshold, 1 << 25)  # the most that it takes
+    mallopt(trim_threshold, 1 << 30)

@@ -81,6 +81,7 @@ class Spec:
     table: TransitionTable | None = None
     dynamics: Dynamics | None = None
     dataset: Dataset | None = None  # None also where a trained policy only acts
+    variants: tuple[Mapping[str, float], ...] = ()  # one per replica: the keys in which they differ
 
     @property
     def replicas(self) -> int:
@@ -156,6 +157,7 @@ class Algorithm(Stateful, ABC):
     takes_memory: ClassVar[bool] = False  # works with a model that has memory (an LSTM, a GRU)
     obs_kinds: ClassVar[tuple[str, ...]] = ("box", "discrete")
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
+    recordable: ClassVar[bool] = False  # `nn.recordable`: its own code may be; each class says so for itself
     needs: ClassVar[tuple[str, ...]] = ()  # capabilities of the task: table, dynamics, dataset
     takes: ClassVar[tuple[str, ...]] = ()  # capabilities that it makes use of where they are
 

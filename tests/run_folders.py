@@ -43,7 +43,7 @@ def write_run(
         each = [steps] * len(replicas) if isinstance(steps, int) else steps
         judged = [
             row
-            | {"steps": n, "eval_return": score, "eval_return_std": 1.0, "eval_episodes": 100}
+            | {"steps": n, "eval_return": score, "eval_return_std": 0.5, "eval_episodes": 100}
             | ({"failed": "loss/q is nan at step 7"} if score is None else {})
             for row, score, n in zip(replicas, scores, each, strict=True)
         ]

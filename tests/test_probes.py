@@ -6,9 +6,11 @@ learning rates, and gamma = 1/2, so that values are quick to learn and far from 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,8 @@ from support import Trial, builder, known
 from rlrun.config.compose import compose
 from rlrun.config.run import RunConfig
 from rlrun.evals.play import run_episodes
+from rlrun.runs.load import load
+from rlrun.runs.run import execute
 
 GAMMA = 0.5
 SETTINGS: dict[str, Any] = {
@@ -177,6 +181,36 @@ EXPECTED = {
 @pytest.mark.parametrize("algo", VALUES)
 def test_values(algo: str, name: str) -> None:
     assert_values(trained(config(algo, name)), EXPECTED[name])
+
+
+LEARNS_IN_UNITS_OF_ITS_OWN = [
+    *(
+        (algo, "reward_scale", scale, times)
+        for algo in ("dqn", "mini_rainbow", "lstm_dqn")
+        for scale, times in ((0.1, 1.0), (3.0, 1.0), (0.05, 20.0))
+    ),
+    *((algo, "normalize_returns", True, times) for algo in ACTOR_CRITICS for times in (1.0, 20.0)),
+]
+
+
+@pytest.mark.parametrize(("algo", "name", "value", "times"), LEARNS_IN_UNITS_OF_ITS_OWN)
+def test_values_are_in_units_of_the_tasks_rewards(
+    algo: str, name: str, value: Any, times: float, tmp_path: Path
+) -> None:
+    """Whatever learning scales them by: `policy.q`, `policy.value`, train/q and loss/value."""
+    run = config(algo, "truncation", **{name: value})
+    run = replace(run, env=replace(run.env, reward=replace(run.env.reward, scale=times)), out=str(tmp_path))
+    assert execute(run, folder=tmp_path / "run").exit_code == 0
+    policy, expected = load(tmp_path / "run"), times * EXPECTED["truncation"][0]
+    obs = np.ones(1, np.float32)
+    if policy.has("q"):
+        assert policy.q(obs).max() == pytest.approx(expected, rel=0.05)
+    else:
+        assert policy.value(obs) == pytest.approx(expected, rel=0.05)
+    tag, wanted = ("train/q", expected) if policy.has("q") else ("loss/value", 0.0)
+    lines = (json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    (last,) = [line for line in lines if tag in line][-1:]
+    assert last[tag] == pytest.approx(wanted, rel=0.05, abs=0.01 * times**2)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.distributions import finite_bounds
 from rlrun.parts.gradient import AdamConfig
+from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import ReplayConfig, TargetSync
 from rlrun.parts.replay import Draw, Replay
 from rlrun.parts.returns import n_step
@@ -36,9 +37,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class ActorCriticConfig(ReplayConfig, AdamConfig):
-    gamma: float = key("discount factor", min=0, max=1)
-    actor_learning_rate: float = key("Adam's step size for the policy at the start", above=0)
-    critic_learning_rate: float = key("Adam's step size for the critics at the start", above=0)
+    gamma: float = key("discount factor", min=0, max=1, per_replica=True)
+    actor_learning_rate: float = key(
+        "Adam's step size for the policy at the start", above=0, per_replica=True
+    )
+    critic_learning_rate: float = key(
+        "Adam's step size for the critics at the start", above=0, per_replica=True
+    )
 
 
 class Trace(NamedTuple):
@@ -88,6 +93,8 @@ class ActorCritic(Algorithm):
         assert isinstance(spec.action, Box)
         self.spec, self.config, self.action = spec, config, spec.action
         self.rollout_steps, self.updates_per_rollout = config.cadence(spec.num_envs)
+        self.gamma = number(config.gamma, spec, dtype="float64")
+        self.reward_scale = number(config.reward_scale, spec, 3)
         size = spec.action.size
         # The policy and the critics live in [-1, 1], so that neither noise nor the scale of
         # inputs depends on the unit of the actions.
@@ -116,7 +123,7 @@ class ActorCritic(Algorithm):
             for rate in (config.actor_learning_rate, config.critic_learning_rate)
         )
         self.streams = [self.noise]  # all that a gradient step draws from: a variant adds its own
-        recordable = all(network.recordable for network in (self.actor, *self.critics))
+        recordable = nn.recordable(self, self.actor, *self.critics)
         self.train_step = nn.Recorded(self.gradient_step, streams=self.streams, when=recordable)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
@@ -203,15 +210,16 @@ class ActorCritic(Algorithm):
         window = batch.steps(self.burn_in)
         flags = window.terminated, window.truncated
         total, discount, last = n_step(
-            window.reward, *flags, self.config.gamma, self.config.n_step, self.learned_steps
+            window.reward, *flags, self.gamma, self.config.n_step, self.learned_steps
         )
-        return total * self.config.reward_scale, discount, take_steps(window.next_obs, last), last
+        return total * self.reward_scale, discount, take_steps(window.next_obs, last), last
 
     def critic_loss(self, critics: list[Trace], target: Tensor, learned: Rollout) -> tuple[Tensor, Tensor]:
-        """Mean squared error of all critics, [R], and the mean action value, [R]."""
+        """Mean squared error of all critics, [R], and the mean action value in the task's units, [R]."""
         q = torch.stack([critic.out.squeeze(-1) for critic in critics])  # [critics, R, S, B]
         error = (q - target).square().sum(0)
-        return masked_mean(error, learned.valid), masked_mean(q.detach().mean(0), learned.valid)
+        mean_q = q.detach().mean(0) / self.reward_scale
+        return masked_mean(error, learned.valid), masked_mean(mean_q, learned.valid)
 
 
 def min_q(values: list[Tensor]) -> Tensor:

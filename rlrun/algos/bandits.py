@@ -17,6 +17,7 @@ import numpy as np
 from rlrun.config import ConfigError, key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
+from rlrun.parts.numbers import number
 from rlrun.registry import register
 from rlrun.rng import Stream
 from rlrun.spaces import Discrete
@@ -44,8 +45,12 @@ class BanditConfig:
 class EstimateConfig(BanditConfig):
     """How the arms' means are estimated."""
 
-    step_size: float | None = key("weight of a new reward; null: 1 / n, the sample average", above=0, max=1)
-    initial_value: float = key("what arms are worth before their first reward; high is optimistic")
+    step_size: float | None = key(
+        "weight of a new reward; null: 1 / n, the sample average", above=0, max=1, per_replica=True
+    )
+    initial_value: float = key(
+        "what arms are worth before their first reward; high is optimistic", per_replica=True
+    )
 
 
 class Bandit(Algorithm):
@@ -60,13 +65,13 @@ class Bandit(Algorithm):
         if spec.obs != Discrete(1):
             raise ConfigError("algo is for bandits, which have one state, and env has more", "use env=bandit")
         estimate = config if isinstance(config, EstimateConfig) else EstimateConfig(None, 0.0)
-        self.spec, self.config, self.step_size = spec, config, estimate.step_size
+        self.spec, self.config, self.step_size = spec, config, number(estimate.step_size, spec, 2)
         self.arms = spec.action.n
-        self.counts = self._full(0, torch.int64)
-        self.means = self._full(estimate.initial_value, getattr(torch, spec.dtype))
+        self.counts = self._zeros(torch.int64)
+        self.means = self._zeros(getattr(torch, spec.dtype)) + number(estimate.initial_value, spec, 2)
 
-    def _full(self, value: float, dtype: Any) -> Tensor:
-        return torch.full((self.spec.replicas, self.arms), value, dtype=dtype, device=self.spec.device)
+    def _zeros(self, dtype: Any) -> Tensor:
+        return torch.zeros(self.spec.replicas, self.arms, dtype=dtype, device=self.spec.device)
 
     @abstractmethod
     def scores(self, envs: int, step: np.ndarray, rng: Stream) -> Tensor:
@@ -94,7 +99,7 @@ class Bandit(Algorithm):
         error = reward - self.means.gather(1, arm)
         learned = valid & error.isfinite()  # a reward that is no number must not spoil the mean
         self.learn(arm, torch.where(learned, reward, 0.0), learned)
-        return {"loss/error": error[:, 0].abs()}
+        return {"loss/error": torch.where(valid, error, 0.0)[:, 0].abs()}
 
     def learn(self, arm: Tensor, reward: Tensor, learned: Tensor) -> None:
         """Count `arm` and move its mean towards `reward`, [R, 1] each, where `learned`."""
@@ -107,7 +112,7 @@ class Bandit(Algorithm):
 
 @dataclass
 class EpsilonGreedyConfig(EstimateConfig):
-    epsilon: float = key("probability of a random arm", min=0)
+    epsilon: float = key("probability of a random arm", min=0, per_replica=True)
     decay: bool = key("divide epsilon by the number of the pull, t: min(1, epsilon / t)")
 
     def problems(self) -> list[str]:
@@ -133,7 +138,7 @@ class EpsilonGreedy(Bandit):
 
 @dataclass
 class UCBConfig(EstimateConfig):
-    c: float = key("weight of the bonus c * sqrt(ln t / n)", min=0)
+    c: float = key("weight of the bonus c * sqrt(ln t / n)", min=0, per_replica=True)
 
     def problems(self) -> list[str]:
         if self.initial_value and self.step_size is None:
@@ -148,6 +153,10 @@ class UCBConfig(EstimateConfig):
 class UCB(Bandit):
     """The arm that may be the best: its mean and a bonus for being rarely tried (Auer et al. 2002)."""
 
+    def __init__(self, spec: Spec, config: UCBConfig, model: Any) -> None:
+        super().__init__(spec, config, model)
+        self.c = number(config.c, spec, 2)
+
     def scores(self, envs: int, step: np.ndarray, rng: Stream) -> Tensor:
         return self.bounds()[:, None]
 
@@ -155,13 +164,15 @@ class UCB(Bandit):
         """The upper confidence bounds [R, K] before the next pull; infinite for untried arms."""
         counts = self.counts.to(self.means.dtype)
         pulls = counts.sum(-1, keepdim=True) + 1.0  # t, counting the pull to come
-        bonus = self.config.c * (pulls.log() / counts.clamp(min=1.0)).sqrt()
+        bonus = self.c * (pulls.log() / counts.clamp(min=1.0)).sqrt()
         return torch.where(counts > 0.0, self.means + bonus, torch.inf)
 
 
 @dataclass
 class SoftmaxConfig(EstimateConfig):
-    temperature: float = key("an arm that is worse by this much is pulled e times as rarely", above=0)
+    temperature: float = key(
+        "an arm that is worse by this much is pulled e times as rarely", above=0, per_replica=True
+    )
     over: str = key(
         "what is compared: an arm's mean reward, or all that it has paid", choices=("mean", "total")
     )
@@ -176,14 +187,18 @@ class SoftmaxConfig(EstimateConfig):
 class Softmax(Bandit):
     """Arms in proportion to exp(worth / temperature): Boltzmann exploration (Luce 1959)."""
 
+    def __init__(self, spec: Spec, config: SoftmaxConfig, model: Any) -> None:
+        super().__init__(spec, config, model)
+        self.temperature = number(config.temperature, spec, 3)
+
     def scores(self, envs: int, step: np.ndarray, rng: Stream) -> Tensor:
         worth = self.means * self.counts if self.config.over == "total" else self.means
-        return worth[:, None] / self.config.temperature + rng.gumbel(envs, self.arms)
+        return worth[:, None] / self.temperature + rng.gumbel(envs, self.arms)
 
 
 @dataclass
 class GradientBanditConfig(BanditConfig):
-    learning_rate: float = key("step size of the preferences (alpha)", above=0)
+    learning_rate: float = key("step size of the preferences (alpha)", above=0, per_replica=True)
     baseline: bool = key("compare a reward with the mean of those before, not with 0")
 
 
@@ -196,6 +211,7 @@ class GradientBandit(Bandit):
     def __init__(self, spec: Spec, config: GradientBanditConfig, model: Any) -> None:
         super().__init__(spec, config, model)
         self.preferences = torch.zeros_like(self.means)
+        self.learning_rate = number(config.learning_rate, spec, 2)
 
     def scores(self, envs: int, step: np.ndarray, rng: Stream) -> Tensor:
         return self.preferences[:, None] + rng.gumbel(envs, self.arms)
@@ -206,7 +222,7 @@ class GradientBandit(Bandit):
     def learn(self, arm: Tensor, reward: Tensor, learned: Tensor) -> None:
         chosen = torch.zeros_like(self.preferences).scatter_(1, arm, 1.0)  # [R, K]
         gradient = chosen - self.preferences.softmax(-1)
-        change = self.config.learning_rate * (reward - self.baseline(reward)) * gradient
+        change = self.learning_rate * (reward - self.baseline(reward)) * gradient
         self.preferences += torch.where(learned, change, 0.0)
         super().learn(arm, reward, learned)
 
@@ -221,8 +237,12 @@ class GradientBandit(Bandit):
 
 @dataclass
 class ThompsonConfig(BanditConfig):
-    alpha: float = key("of the Beta prior: one more than the successes an arm is taken to have had", min=1)
-    beta: float = key("of the Beta prior: one more than the failures an arm is taken to have had", min=1)
+    alpha: float = key(
+        "of the Beta prior: one more than the successes an arm is taken to have had", min=1, per_replica=True
+    )
+    beta: float = key(
+        "of the Beta prior: one more than the failures an arm is taken to have had", min=1, per_replica=True
+    )
 
     def conflicts(self, run: RunConfig) -> list[str]:
         found, reward = super().conflicts(run), run.env.reward
@@ -242,6 +262,10 @@ class ThompsonConfig(BanditConfig):
 class Thompson(Bandit):
     """An arm as often as it is likely to be the best: Beta posteriors of success (Thompson 1933)."""
 
+    def __init__(self, spec: Spec, config: ThompsonConfig, model: Any) -> None:
+        super().__init__(spec, config, model)
+        self.prior = [number(value, spec, 2, "float64") for value in (config.alpha, config.beta)]
+
     def scores(self, envs: int, step: np.ndarray, rng: Stream) -> Tensor:
         alpha, beta = (part[:, None].expand(-1, envs, -1) for part in self.posterior())
         wins, losses = sample_gamma(alpha, rng), sample_gamma(beta, rng)
@@ -254,19 +278,29 @@ class Thompson(Bandit):
     def posterior(self) -> tuple[Tensor, Tensor]:
         """The parameters alpha and beta of each arm's Beta distribution, [R, K] in float64."""
         successes = self.counts * self.means.double()
-        return self.config.alpha + successes, self.config.beta + self.counts - successes
+        alpha, beta = self.prior
+        return alpha + successes, beta + self.counts - successes
 
 
 @dataclass
 class ThompsonGaussianConfig(BanditConfig):
-    prior_mean: float = key("what an arm's mean reward is before its first")
-    prior_spread: float = key("standard deviation of that belief", above=0)
-    noise: float = key("standard deviation of a reward about its arm's mean, taken as known", above=0)
+    prior_mean: float = key("what an arm's mean reward is before its first", per_replica=True)
+    prior_spread: float = key("standard deviation of that belief", above=0, per_replica=True)
+    noise: float = key(
+        "standard deviation of a reward about its arm's mean, taken as known", above=0, per_replica=True
+    )
 
 
 @register("algo", "thompson_gaussian", ThompsonGaussianConfig)
 class ThompsonGaussian(Bandit):
     """Thompson sampling for rewards of known variance: Gaussian posteriors of the means."""
+
+    def __init__(self, spec: Spec, config: ThompsonGaussianConfig, model: Any) -> None:
+        super().__init__(spec, config, model)
+        precisions = config.prior_spread**-2, config.noise**-2  # of the belief, and of a pull
+        self.prior, self.pull, self.prior_mean = (
+            number(value, spec, 2) for value in (*precisions, config.prior_mean)
+        )
 
     def scores(self, envs: int, step: np.ndarray, rng: Stream) -> Tensor:
         mean, deviation = (part[:, None] for part in self.posterior())
@@ -277,9 +311,8 @@ class ThompsonGaussian(Bandit):
 
     def posterior(self) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation of what each arm's mean reward may be, [R, K]."""
-        prior, pull = self.config.prior_spread**-2, self.config.noise**-2
-        precision = prior + pull * self.counts
-        total = prior * self.config.prior_mean + pull * self.counts * self.means
+        precision = self.prior + self.pull * self.counts
+        total = self.prior * self.prior_mean + self.pull * self.counts * self.means
         return total / precision, precision.rsqrt()
 
 

@@ -45,6 +45,7 @@ class BC(Algorithm):
     family = "imitation"
     stochastic = True
     takes_memory = True
+    recordable = True
     saved: ClassVar = {"net": "weights", "head": "weights", "optim": "optimizer", "rng": "random"}
 
     def __init__(self, spec: Spec, config: BCConfig, model: Any) -> None:
@@ -59,7 +60,7 @@ class BC(Algorithm):
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.burn_in: int = config.burn_in if self.net.recurrent else 0
         self.length = self.burn_in + (config.sequence_length if self.net.recurrent else 1)
-        self.train_step = nn.Recorded(self.gradient_step, when=self.net.recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=nn.recordable(self, self.net))
         if spec.dataset is not None:
             self.read(spec.dataset)
 

@@ -29,6 +29,7 @@ from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.explore import EpsilonConfig
 from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.numbers import number
 from rlrun.parts.offline import LoggedReplay
 from rlrun.parts.offpolicy import SequenceConfig
 from rlrun.parts.prioritized import PriorityConfig
@@ -50,17 +51,27 @@ class DiscreteConfig:
 
 @dataclass
 class ContinuousConfig:
-    actor_learning_rate: float = key("Adam's step size for the policy at the start", above=0)
-    temperature: float = key("what a nat of entropy is worth in reward, at the start", above=0)
-    temperature_learning_rate: float = key("Adam's step size for its logarithm; 0 keeps it", min=0)
-    target_entropy: float | None = key("entropy to keep, in nats; null: minus the action dimensions")
+    actor_learning_rate: float = key(
+        "Adam's step size for the policy at the start", above=0, per_replica=True
+    )
+    temperature: float = key(
+        "what a nat of entropy is worth in reward, at the start", above=0, per_replica=True
+    )
+    temperature_learning_rate: float = key(
+        "Adam's step size for its logarithm; 0 keeps it", min=0, per_replica=True
+    )
+    target_entropy: float | None = key(
+        "entropy to keep, in nats; null: minus the action dimensions", per_replica=True
+    )
     samples: int = key("actions drawn uniformly, and as many from the policy, for the soft maximum", min=1)
 
 
 @dataclass
 class CQLConfig(SequenceConfig, GradientConfig):
-    alpha: float = key("weight of the penalty on values above the data's; 0 is plain DQN or SAC", min=0)
-    gamma: float = key("discount factor", min=0, max=1)
+    alpha: float = key(
+        "weight of the penalty on values above the data's; 0 is plain DQN or SAC", min=0, per_replica=True
+    )
+    gamma: float = key("discount factor", min=0, max=1, per_replica=True)
     batch_size: int = key("sequences in a minibatch", min=1)
     discrete: DiscreteConfig = key("for discrete actions: as DQN")
     continuous: ContinuousConfig = key("for continuous actions: as SAC")
@@ -84,18 +95,20 @@ class CQLConfig(SequenceConfig, GradientConfig):
         return self._like(SACConfig, vars(self.continuous) | own)
 
     def _like(self, kind: type, own: dict[str, Any]) -> Any:
-        """A config of this kind with its own values; data that are scaled need neither replay nor a scale."""
+        """A config of this kind with its own values; data need no replay."""
         unused = {"buffer_size": 1, "learning_starts": 0, "train_every": 1, "gradient_steps": 1}
-        values = vars(self) | unused | {"reward_scale": 1.0} | own
+        values = vars(self) | unused | own
         return kind(**{f.name: values[f.name] for f in fields(kind)})
 
 
 class ConservativeDQN(DQN):
     """DQN plus the penalty."""
 
+    recordable = True
+
     def __init__(self, spec: Spec, config: CQLConfig, model: Any) -> None:
         super().__init__(spec, config.dqn(), model)
-        self.networks, self.weight = (self.net,), config.alpha
+        self.networks, self.weight = (self.net,), number(config.alpha, spec, 3)
 
     def penalty(self, every_q: Tensor, q: Tensor) -> Tensor:
         return self.weight * (every_q.logsumexp(-1) - q)
@@ -108,11 +121,12 @@ class ConservativeDQN(DQN):
 class ConservativeSAC(SAC):
     """SAC plus the penalty, for each critic."""
 
+    recordable = True
     saved: ClassVar = SAC.saved | {"proposals": "random"}
 
     def __init__(self, spec: Spec, config: CQLConfig, model: Any) -> None:
         super().__init__(spec, config.sac(), model)
-        self.networks, self.weight = (self.actor, *self.critics), config.alpha
+        self.networks, self.weight = (self.actor, *self.critics), number(config.alpha, spec)
         self.samples = config.continuous.samples
         self.proposals = Stream(spec.seeds, "proposals", spec.device)
         self.streams.append(self.proposals)
@@ -167,7 +181,7 @@ class CQL(Algorithm):
         if isinstance(self.learner, DQN):
             self.q = self.learner.q
         if spec.dataset is not None:  # a policy that only acts has none
-            self.data = LoggedReplay(spec.dataset, spec, config.reward_scale, self.learner.length)
+            self.data = LoggedReplay(spec.dataset, spec, self.learner.length)
             for steps in self.data.in_order():
                 for network in self.learner.networks:
                     network.update_normalizer(steps.obs, steps.valid)

@@ -18,6 +18,7 @@ from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.explore import EpsilonConfig, epsilon_greedy
 from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import ReplayConfig, TargetSync
 from rlrun.parts.prioritized import PrioritizedReplay, PriorityConfig, importance, priority
 from rlrun.parts.replay import Draw, Replay
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class DQNConfig(ReplayConfig, GradientConfig):
-    gamma: float = key("discount factor", min=0, max=1)
+    gamma: float = key("discount factor", min=0, max=1, per_replica=True)
     double: bool = key("choose the next action with the online network")
     dueling: bool = key("split the head into a value and advantages")
     loss: str = key("the error's loss", choices=("huber", "mse"))
@@ -46,13 +47,14 @@ class DQNConfig(ReplayConfig, GradientConfig):
     priority: PriorityConfig = key("what prioritized sampling goes by")
     epsilon: EpsilonConfig = key("random actions while training")
 
-    def replay(self, num_envs: int, recurrent: bool) -> Replay:
+    def replay(self, spec: Spec, recurrent: bool) -> Replay:
         """An empty buffer that is sampled in this config's way."""
         if self.sampling == "prioritized":
-            return PrioritizedReplay(self.buffer_size, num_envs, self.length(recurrent), self.priority.alpha)
+            alpha = number(self.priority.alpha, spec, 2, "float64")
+            return PrioritizedReplay(self.buffer_size, spec.num_envs, self.length(recurrent), alpha)
         if self.sampling == "sequential":
-            return SequentialReplay(self.buffer_size, num_envs, self.sequence_length if recurrent else 1)
-        return Replay(self.buffer_size, num_envs)
+            return SequentialReplay(self.buffer_size, spec.num_envs, self.sequence_length if recurrent else 1)
+        return Replay(self.buffer_size, spec.num_envs)
 
 
 class Values(NamedTuple):
@@ -73,6 +75,7 @@ class DQN(Algorithm):
 
     family = "value-based"
     takes_memory = True
+    recordable = True
     saved: ClassVar = {
         "net": "weights",
         "target": "weights",
@@ -87,6 +90,9 @@ class DQN(Algorithm):
         self.spec, self.config, self.actions = spec, config, spec.action.n
         self.rollout_steps, self.updates_per_rollout = config.cadence(spec.num_envs)
 
+        self.gamma = number(config.gamma, spec, dtype="float64")
+        self.reward_scale = number(config.reward_scale, spec, 3)
+        self.eta = number(config.priority.eta, spec, 2)
         heads = [nn.Head(self.actions, 1.0)]
         init = Stream(spec.seeds, "init")
         self.net = nn.build_network(model, spec.obs, heads, init, spec, dueling=config.dueling)
@@ -94,13 +100,13 @@ class DQN(Algorithm):
         self.optim = config.adam(self.net)
         self.sync = TargetSync(config.target, self.optim.flat, nn.flatten(self.target))
         self.length = config.length(self.net.recurrent)
-        self.replay = config.replay(spec.num_envs, self.net.recurrent)
+        self.replay = config.replay(spec, self.net.recurrent)
         self.rng = Stream(spec.seeds, "sample", spec.device)
         epsilon = config.epsilon
         self.epsilon = schedule(epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps)
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.beta = schedule("linear", config.priority.beta, 1.0, spec.total_steps)
-        self.train_step = nn.Recorded(self.gradient_step, when=self.net.recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=nn.recordable(self, self.net))
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.net.initial_memory(num_envs)
@@ -116,8 +122,8 @@ class DQN(Algorithm):
         return Act(action, self.net.remember(after, action), stored)
 
     def q(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
-        """Action values [R, N, A]."""
-        return self.net.step(obs, memory, first)[0]
+        """Action values [R, N, A], in units of the task's own rewards."""
+        return self.net.step(obs, memory, first)[0] / self.reward_scale
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         self.net.update_normalizer(rollout.obs, rollout.valid)
@@ -147,10 +153,10 @@ class DQN(Algorithm):
         loss, q, error = self.loss(self.replay.at(batch), beta)
         grad_norm = self.optim.step(loss, learning_rate)
         prioritized = self.config.sampling == "prioritized"
-        return loss, q, grad_norm, priority(error, self.config.priority.eta) if prioritized else None
+        return loss, q, grad_norm, priority(error, self.eta) if prioritized else None
 
     def loss(self, batch: Rollout, beta: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Over a batch [R, L, B, ...]: mean loss and mean q, [R], and every error [R, S, B].
+        """Over a batch [R, L, B, ...]: mean loss, mean q in the task's units, [R], and every error [R, S, B].
 
         beta [R] says how much of the bias of prioritised sampling the loss makes up for.
         """
@@ -161,8 +167,7 @@ class DQN(Algorithm):
             next_value = v.next_target_q.gather(-1, best).squeeze(-1)
         else:
             next_value = v.next_target_q.amax(-1)
-        # target_q = reward_scale * total + discount * next_value
-        target_q = torch.add(v.discount * next_value, v.total, alpha=self.config.reward_scale)
+        target_q = self.reward_scale * v.total + v.discount * next_value
         kind = torch.nn.functional.huber_loss if self.config.loss == "huber" else torch.nn.functional.mse_loss
         loss = kind(q, target_q, reduction="none")
         penalty = self.penalty(v.q, q)
@@ -173,7 +178,7 @@ class DQN(Algorithm):
         if beta is not None and "probability" in batch.info:
             weight = mean * importance(batch.info["probability"], beta).unsqueeze(1).to(mean)
         error = (q.detach() - target_q) * v.valid
-        return (loss * weight).sum((1, 2)), (q.detach() * mean).sum((1, 2)), error
+        return (loss * weight).sum((1, 2)), (q.detach() / self.reward_scale * mean).sum((1, 2)), error
 
     def penalty(self, every_q: Tensor, q: Tensor) -> Tensor | None:
         """What a variant adds to the loss [R, S, B], by all action values and that of the action taken."""
@@ -183,7 +188,7 @@ class DQN(Algorithm):
         """Without memory: only the first of each window's n steps is learned from."""
         learned = batch.steps(0, 1) if self.length > 1 else batch
         total, discount, last = n_step(
-            batch.reward, batch.terminated, batch.truncated, self.config.gamma, self.config.n_step, starts=1
+            batch.reward, batch.terminated, batch.truncated, self.gamma, self.config.n_step, starts=1
         )
         q, _ = self.net(learned.obs, (), learned.first)
         with torch.no_grad():
@@ -203,7 +208,7 @@ class DQN(Algorithm):
             _, targets = self.target.unroll(batch.obs, batch.memory, batch.first, batch.action)
         q, onlines = self.net.unroll(learned.obs, memory, learned.first, learned.action)
         total, discount, last = n_step(
-            learned.reward, learned.terminated, learned.truncated, self.config.gamma, self.config.n_step
+            learned.reward, learned.terminated, learned.truncated, self.gamma, self.config.n_step
         )
         with torch.no_grad():
             target_q = successor(self.target, learned, tuple(leaf[:, begin:] for leaf in targets))

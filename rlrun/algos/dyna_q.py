@@ -14,6 +14,7 @@ from rlrun.algos.td import TD, TDConfig
 from rlrun.config import key
 from rlrun.core import Rollout, Spec
 from rlrun.lazy import torch
+from rlrun.parts.numbers import column
 from rlrun.registry import register
 from rlrun.rng import Stream
 
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
 class DynaQConfig(TDConfig):
     planning_steps: int = key("remembered steps that are learned from again after each real one", min=0)
     kappa: float = key(
-        "Dyna-Q+: bonus in planning, times the root of the steps since an action's last try", min=0
+        "Dyna-Q+: bonus in planning, times the root of the steps since an action's last try",
+        min=0,
+        per_replica=True,
     )
 
 
@@ -50,7 +53,8 @@ class DynaQ(TD):
 
     def __init__(self, spec: Spec, config: DynaQConfig, model: Any) -> None:
         super().__init__(spec, config, model)
-        self.planning_steps, self.kappa = config.planning_steps, config.kappa
+        self.planning_steps, self.kappa = config.planning_steps, column(config.kappa, 3)
+        self.gamma, self.explores = column(config.gamma, 2), bool(np.any(self.kappa))
         shape = (spec.replicas, self.states, self.actions)
         self.model_next = torch.arange(self.states)[:, None].expand(shape).contiguous()
         self.model_reward = torch.zeros(shape, dtype=self.table.dtype)
@@ -85,13 +89,13 @@ class DynaQ(TD):
         index = self._replica[..., None], state, action
         pair, end, after = state * self.actions + action, self.model_end.numpy(), self.model_next.numpy()
         reward = self.model_reward.numpy()[index]
-        if self.kappa:
+        if self.explores:
             idle = step[:, None, None] - np.maximum(self.tried.numpy()[index], 0)
             reward = reward + self.kappa * np.sqrt(idle)
         end, after, learner = end[index], after[index], self.toss(*state.shape[1:])
         for i in range(self.planning_steps):
             value = np.where(end[:, i], 0.0, self.value(after[:, i], learner[:, i], step))
-            target = reward[:, i] + self.config.gamma * value
+            target = reward[:, i] + self.gamma * value
             self.correct(pair[:, i], target, learner[:, i], valid, step)
 
     def imagine(self, num_envs: int) -> tuple[np.ndarray, np.ndarray]:
@@ -100,7 +104,7 @@ class DynaQ(TD):
         tried = self.tried.numpy() >= 0  # [R, S, A]
         state = _pick(np.expand_dims(tried.any(-1), (1, 2)), u[..., 0])
         candidates = tried[self._replica[..., None], state]  # [R, k, N, A]
-        return state, _pick(candidates | (self.kappa > 0), u[..., 1])
+        return state, _pick(candidates | np.greater(self.kappa, 0)[..., None], u[..., 1])
 
 
 def _pick(mask: np.ndarray, u: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from rlrun.config import key
 from rlrun.core import Act, Algorithm, Memory, Mode, Spec
 from rlrun.lazy import torch
 from rlrun.parts.explore import best
+from rlrun.parts.numbers import number
 from rlrun.registry import register
 from rlrun.rng import Stream
 
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class ValueIterationConfig:
-    gamma: float = key("discount factor", min=0, max=1)
-    theta: float = key("converged once no value moves by more than this in a sweep", above=0)
+    gamma: float = key("discount factor", min=0, max=1, per_replica=True)
+    theta: float = key(
+        "converged once no value moves by more than this in a sweep", above=0, per_replica=True
+    )
 
 
 @register("algo", "value_iteration", ValueIterationConfig)
@@ -44,7 +47,8 @@ class ValueIteration(Algorithm):
 
     def __init__(self, spec: Spec, config: ValueIterationConfig, model: Any) -> None:
         assert spec.table is not None
-        self.spec, self.config = spec, config
+        self.spec = spec
+        self.gamma, self.theta = number(config.gamma, spec, 3, "float64"), config.theta
         kinds: dict[str, Any] = {"dtype": torch.float64, "device": spec.device}
         self.probability = torch.tensor(spec.table.probability, **kinds)  # [S, A, S']
         self.reward = torch.tensor(spec.table.reward, **kinds)  # [S, A]
@@ -69,7 +73,7 @@ class ValueIteration(Algorithm):
     def look_ahead(self) -> Tensor:
         """Values [R, S, A] of every action by the present state values; terminal states have none."""
         expected = self.v @ self.probability.flatten(0, 1).T  # [R, S * A]
-        q = self.reward + self.config.gamma * expected.view(-1, *self.reward.shape)
+        q = self.reward + self.gamma * expected.view(-1, *self.reward.shape)
         return torch.where(self.alive[:, None], q, 0.0)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
@@ -80,12 +84,14 @@ class ValueIteration(Algorithm):
         return {"loss/residual": self.residual.clone()}
 
     def converged(self) -> np.ndarray:
-        return (self.residual <= self.config.theta).cpu().numpy()
+        return self.residual.cpu().numpy() <= self.theta
 
 
 @dataclass
 class PolicyIterationConfig(ValueIterationConfig):
-    theta: float = key("converged once no action is better than the policy's by more than this", above=0)
+    theta: float = key(
+        "converged once no action is better than the policy's by more than this", above=0, per_replica=True
+    )
 
 
 @register("algo", "policy_iteration", PolicyIterationConfig)
@@ -112,7 +118,9 @@ class PolicyIteration(ValueIteration):
         self.residual.copy_(gain.amax(-1))
         greedy = best(q).double()
         greedy /= greedy.sum(-1, keepdim=True)
-        self.policy.copy_(torch.where((gain > self.config.theta)[..., None], greedy, self.policy))
+        self.policy.copy_(
+            torch.where((gain > number(self.theta, self.spec, 2, "float64"))[..., None], greedy, self.policy)
+        )
         return {"loss/residual": self.residual.clone()}
 
     def evaluate(self) -> Tensor:
@@ -122,4 +130,4 @@ class PolicyIteration(ValueIteration):
         ahead = torch.einsum("rsa,sap->rsp", policy, self.probability)  # [R, S, S']
         identity = torch.eye(len(self.reward), dtype=ahead.dtype, device=ahead.device)
         # Without a check: where a policy has no values they are not finite, and its replica fails.
-        return torch.linalg.solve_ex(identity - self.config.gamma * ahead, reward)[0]
+        return torch.linalg.solve_ex(identity - self.gamma * ahead, reward)[0]

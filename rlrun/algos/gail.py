@@ -26,6 +26,7 @@ from rlrun.config import key
 from rlrun.core import Act, Algorithm, Dataset, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.models import MLPConfig
+from rlrun.parts.numbers import number
 from rlrun.parts.sequences import masked_mean
 from rlrun.registry import entry_of, register
 from rlrun.rng import Stream
@@ -40,10 +41,12 @@ if TYPE_CHECKING:
 @dataclass
 class DiscriminatorConfig:
     network: MLPConfig = key("what tells the expert's steps from the student's, by observation and action")
-    learning_rate: float = key("Adam's step size", above=0)
+    learning_rate: float = key("Adam's step size", above=0, per_replica=True)
     batch_size: int = key("steps of the expert, and as many of the student, in a minibatch", min=1)
     gradient_steps: int = key("gradient steps for each rollout; 0 leaves a random reward", min=0)
-    gradient_penalty: float = key("weight of the squared difference of its slope from 1", min=0)
+    gradient_penalty: float = key(
+        "weight of the squared difference of its slope from 1", min=0, per_replica=True
+    )
 
 
 @dataclass
@@ -156,6 +159,7 @@ class Teacher(Algorithm):
 class Discriminator(Stateful):
     """Gives each step a logit [R, rows]: above 0 for what looks like the expert's."""
 
+    recordable = True
     saved: ClassVar = {"body": "weights", "norm": "normalizer", "optim": "optimizer", "rng": "random"}
 
     def __init__(self, spec: Spec, config: DiscriminatorConfig) -> None:
@@ -167,8 +171,10 @@ class Discriminator(Stateful):
         self.body = nn.MLP(width, network.hidden, network.activation, init, [(1, 1.0)])
         self.norm = nn.RunningNorm(spec.replicas, width, dtype, spec.device)
         self.optim = nn.Adam(self.body)
+        self.learning_rate = number(config.learning_rate, spec, dtype="float64")
+        self.gradient_penalty = number(config.gradient_penalty, spec)
         self.rng = Stream(spec.seeds, "discriminator", spec.device)
-        self.train_step = nn.Recorded(self.learn, streams=[self.rng])
+        self.train_step = nn.Recorded(self.learn, streams=[self.rng], when=nn.recordable(self))
 
     def features(self, steps: Steps) -> Tensor:
         """Observation and action, integers as one-hot: [R, rows, F]."""
@@ -207,7 +213,7 @@ class Discriminator(Stateful):
         excess = (slope.square().sum(-1) + 1e-12).sqrt() - 1.0  # [R, B]
         error = mean(torch.nn.functional.softplus(-right), valid)
         penalty = mean(excess.square(), expert.valid & student.valid)
-        self.optim.step(error + self.config.gradient_penalty * penalty, self.config.learning_rate)
+        self.optim.step(error + self.gradient_penalty * penalty, self.learning_rate)
         return torch.stack((error.detach(), mean((right.detach() > 0).to(error.dtype), valid)))
 
 

@@ -6,7 +6,7 @@ models" (2018), with deterministic members; rewards and ends are learned as well
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,6 +17,7 @@ from rlrun.config import key
 from rlrun.core import Dynamics, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.distributions import Bounds
+from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import BufferConfig
 from rlrun.parts.replay import Draw, Replay
 from rlrun.parts.sequences import mean_weight
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 @dataclass
 class EnsembleConfig(BufferConfig):
     members: int = key("networks; a plan's return is the mean of what they expect", min=1)
-    learning_rate: float = key("Adam's step size", above=0)
+    learning_rate: float = key("Adam's step size", above=0, per_replica=True)
 
 
 class Known(Stateful):
@@ -57,6 +58,7 @@ class Ensemble(Stateful):
     the logit of an end.
     """
 
+    recordable = True
     saved: ClassVar = {
         "weights": "weights",
         "targets": "normalizer",
@@ -83,7 +85,10 @@ class Ensemble(Stateful):
             extra_inputs=size,
         )
         self.optim = nn.Adam(self.net)
-        self.weights = Folded(self.net.state_dict, spec.replicas)
+        rate = config.learning_rate  # of a replica's members the same
+        each = np.repeat(rate, self.members) if isinstance(rate, np.ndarray) else rate
+        self.learning_rate = number(each, spec, dtype="float64")
+        self.weights = Folded(self.net.state_dict, spec.replicas, self.net.named_parameters)
         self.moments = Folded(self.optim.state, spec.replicas)
         self.targets = nn.RunningNorm(
             spec.replicas, self.columns, getattr(torch, spec.dtype), spec.device
@@ -92,7 +97,7 @@ class Ensemble(Stateful):
         self.rng = Stream(spec.seeds, "sample", spec.device)
         bounds = Bounds(spec.obs, spec.dtype, spec.device)
         self.low, self.high = bounds.low, bounds.high
-        self.train_step = nn.Recorded(self.gradient_step, when=self.net.recordable)
+        self.train_step = nn.Recorded(self.gradient_step, when=nn.recordable(self, self.net))
 
     def __call__(self, obs: Tensor, action: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Each member's next_obs, reward and terminated; inputs and outputs are [R, E, ..., features]."""
@@ -127,7 +132,7 @@ class Ensemble(Stateful):
     def gradient_step(self, draw: Draw) -> tuple[Tensor, Tensor]:
         """The loss of every member and the norm of its gradient, [R * E]."""
         loss = self.loss(self.replay.at(draw))
-        return loss, self.optim.step(loss, self.config.learning_rate)
+        return loss, self.optim.step(loss, self.learning_rate)
 
     def loss(self, batch: Rollout) -> Tensor:
         """Of every member on a part of its own of the batch [R, 1, E * B, ...]: [R * E]."""
@@ -152,11 +157,15 @@ def _changes(rollout: Rollout) -> Tensor:
 class Folded:
     """Saves what has replicas and members as one axis, leaves [R * E, ...], as [R, E, ...]."""
 
-    def __init__(self, leaves: Callable[[], State], replicas: int) -> None:
-        self._leaves, self._replicas = leaves, replicas
+    def __init__(self, leaves: Callable[[], State], replicas: int, parameters: Any = tuple) -> None:
+        """`parameters` gives those of the leaves that learning moves, by name."""
+        self._leaves, self._replicas, self._parameters = leaves, replicas, parameters
 
     def state(self) -> State:
         return {name: leaf.unflatten(0, (self._replicas, -1)) for name, leaf in self._leaves().items()}
+
+    def named_parameters(self) -> Iterator[tuple[str, Tensor]]:
+        return ((name, leaf.unflatten(0, (self._replicas, -1))) for name, leaf in self._parameters())
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         copy_leaves(self.state(), state, "ensemble")

@@ -24,6 +24,7 @@ from rlrun.config import ConfigError, key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.distributions import finite_bounds
+from rlrun.parts.numbers import column, number
 from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
 from rlrun.rng import Stream
@@ -40,19 +41,24 @@ Parameters = tuple["Tensor", ...]  # of a distribution over plans; its centre [R
 @dataclass
 class MPCConfig:
     dynamics: str = key("the task's own, or learned while acting", choices=("known", "learned"))
-    gamma: float = key("discount factor within a plan", min=0, max=1)
+    gamma: float = key("discount factor within a plan", min=0, max=1, per_replica=True)
     horizon: int = key("steps of a plan", min=1)
     n_candidates: int = key("plans imagined at a time", min=1)
     iterations: int = key("times that plans are drawn, each time closer to the good ones", min=1)
     n_elites: int | None = key("plans that count, all alike; null: all do, by the temperature", min=1)
-    temperature: float | None = key("return that makes a plan e times heavier; null: elites", above=0)
+    temperature: float | None = key(
+        "return that makes a plan e times heavier; null: elites", above=0, per_replica=True
+    )
     noise: float | None = key(
         "first spread around the plan so far: deviation in half-ranges, or share of uniform choices; "
         "null: uniform, and no plan is kept",
         above=0,
+        per_replica=True,
     )
-    correlation: float = key("of a plan's noise from one step to the next", min=0, below=1)
-    smoothing: float = key("weight of the old mean and spread in the new ones", min=0, below=1)
+    correlation: float = key("of a plan's noise from one step to the next", min=0, below=1, per_replica=True)
+    smoothing: float = key(
+        "weight of the old mean and spread in the new ones", min=0, below=1, per_replica=True
+    )
     ensemble: EnsembleConfig = key("the learned dynamics, where they are learned")
 
     def problems(self) -> list[str]:
@@ -98,13 +104,16 @@ class MPC(Algorithm):
             )
         self.spec, self.config = spec, config
         self.rollout_steps, self.updates_per_rollout = config.ensemble.cadence(spec.num_envs)
+        self.gamma = number(config.gamma, spec, 4)
+        self.temperature = number(config.temperature, spec, 3)
+        self.smoothing = number(config.smoothing, spec, 5)
         self.plans = _plans(spec, config.noise)
         self.dtype = getattr(torch, spec.dtype)
         # Noise of each iteration, the same for all envs: [R, I, H, K, 1, numbers a step].
         shape = (config.iterations, config.horizon, config.n_candidates, 1, self.plans.numbers)
         self.points = Stream(spec.seeds, "points", spec.device).uniform(*shape).to(self.dtype)
         lag = np.abs(np.subtract.outer(np.arange(config.horizon), np.arange(config.horizon)))
-        factor = np.linalg.cholesky(np.power(config.correlation, lag))  # 0 ** 0 is 1
+        factor = np.linalg.cholesky(np.power(column(config.correlation, 3), lag))  # 0 ** 0 is 1
         self.factor = torch.tensor(factor, dtype=self.dtype, device=spec.device)
 
         self.dynamics: Known | Ensemble
@@ -153,7 +162,8 @@ class MPC(Algorithm):
         """A better plan [R, H, 1, N, A] from obs [R, N, F], and the return it promises, [R, N]."""
         tiny = torch.finfo(points.dtype).eps
         noise = torch.special.ndtri(points.clamp(tiny, 1.0 - tiny))
-        noise = torch.einsum("gh,rihknc->rigknc", self.factor, noise)
+        which = "gh" if self.factor.ndim == 2 else "rgh"  # the same in every replica, or each its own
+        noise = torch.einsum(f"{which},rihknc->rigknc", self.factor, noise)
         parameters = self.plans.around(plan)
         for numbers in noise.unbind(1):
             candidates = self.plans.draw(parameters, numbers)  # [R, H, K, N, ...]
@@ -161,9 +171,7 @@ class MPC(Algorithm):
             weights = self.weigh(returns)
             fitted = self.plans.fit(candidates, weights[:, None, :, :, None])
             old = parameters
-            parameters = tuple(
-                torch.lerp(a, b, self.config.smoothing) for a, b in zip(fitted, old, strict=True)
-            )
+            parameters = tuple(torch.lerp(a, b, self.smoothing) for a, b in zip(fitted, old, strict=True))
         return parameters[0], (weights * returns).sum(1)
 
     def imagine(self, obs: Tensor, actions: Tensor) -> Tensor:
@@ -174,14 +182,14 @@ class MPC(Algorithm):
         for action in actions.unbind(1):
             obs, reward, terminated = self.dynamics(obs, action.unsqueeze(1).expand(*lead, *action.shape[3:]))
             total += weight * reward
-            weight = self.config.gamma * weight * ~terminated
+            weight = self.gamma * weight * ~terminated
         returns = total.mean(1)
         return torch.where(returns.isfinite(), returns, torch.finfo(returns.dtype).min)
 
     def weigh(self, returns: Tensor) -> Tensor:
         """What each candidate counts, [R, K, N], 1 in all; candidates as good as the last elite are elite."""
-        if self.config.temperature is not None:
-            return (returns / self.config.temperature).softmax(1)
+        if self.temperature is not None:
+            return (returns / self.temperature).softmax(1)
         assert self.config.n_elites is not None
         last = returns.topk(self.config.n_elites, 1).values[:, -1:]
         elite = (returns >= last).to(returns.dtype)
@@ -209,12 +217,12 @@ class NormalPlans:
 
     def __init__(self, spec: Spec, box: Box, noise: float | None) -> None:
         self.size = self.numbers = box.size
-        self.noise, self.shape = noise, box.shape
+        self.noise, self.shape = number(noise, spec, 5), box.shape
         self.bounds = finite_bounds(box, spec)
 
     def around(self, plan: Tensor) -> Parameters:
         """The first mean and deviation."""
-        return plan, torch.full_like(plan, self.noise or 0.0)
+        return plan, torch.zeros_like(plan) + (0.0 if self.noise is None else self.noise)
 
     def draw(self, parameters: Parameters, noise: Tensor) -> Tensor:
         """Candidates [R, H, K, N, A] in [-1, 1], from normal noise [R, H, K, 1, A]."""
@@ -250,7 +258,7 @@ class CategoricalPlans:
 
     def __init__(self, spec: Spec, space: Discrete, noise: float | None) -> None:
         self.size, self.neutral = space.n, 1.0 / space.n
-        self.noise = 1.0 if noise is None else min(noise, 1.0)
+        self.noise = 1.0 if noise is None else number(np.minimum(noise, 1.0), spec, 5)
         self.eye = torch.eye(space.n, dtype=getattr(torch, spec.dtype), device=spec.device)
 
     def around(self, plan: Tensor) -> Parameters:

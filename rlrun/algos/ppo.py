@@ -24,11 +24,12 @@ from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.distributions import action_head
 from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.numbers import number
 from rlrun.parts.returns import gae
 from rlrun.parts.sequences import successor
 from rlrun.registry import register
 from rlrun.rng import Stream
-from rlrun.state import copy_leaves
+from rlrun.state import Stateful
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,21 +39,25 @@ if TYPE_CHECKING:
 
 @dataclass
 class PPOConfig(GradientConfig):
-    gamma: float = key("discount factor", min=0, max=1)
-    gae_lambda: float = key("weight of longer returns in an advantage; 1 is Monte Carlo", min=0, max=1)
+    gamma: float = key("discount factor", min=0, max=1, per_replica=True)
+    gae_lambda: float = key(
+        "weight of longer returns in an advantage; 1 is Monte Carlo", min=0, max=1, per_replica=True
+    )
     rollout_steps: int = key("steps of every env between updates", min=1)
     epochs: int = key("passes over a rollout", min=1)
     n_minibatches: int = key("gradient steps in a pass", min=1)
     chunk_length: int | None = key(
         "steps of a sequence that memory is trained through; null: the whole rollout", min=1
     )
-    clip_range: float = key("how far the ratio of probabilities may move", above=0)
-    vf_coef: float = key("weight of the value's squared error", min=0)
-    ent_coef: float = key("weight of the entropy bonus", min=0)
+    clip_range: float = key("how far the ratio of probabilities may move", above=0, per_replica=True)
+    vf_coef: float = key("weight of the value's squared error", min=0, per_replica=True)
+    ent_coef: float = key("weight of the entropy bonus", min=0, per_replica=True)
     normalize_advantage: bool = key("mean 0 and deviation 1 in every minibatch")
     normalize_returns: bool = key("divide rewards by the running deviation of the discounted return")
     shared: bool = key("one network with two heads; false: a network each for policy and value")
-    log_std: float = key("where a Gaussian policy's log deviation begins, in half widths of the bounds")
+    log_std: float = key(
+        "where a Gaussian policy's log deviation begins, in half widths of the bounds", per_replica=True
+    )
 
     def problems(self) -> list[str]:
         chunk = self.chunk_length
@@ -84,7 +89,8 @@ class PPO(Algorithm):
     family = "policy gradient"
     stochastic = True
     takes_memory = True
-    saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "optimizer", "rng": "random"}
+    recordable = True
+    saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "own", "rng": "random"}
     obs_kinds = ("box", "discrete", "multi_discrete")
     action_kinds = ("discrete", "multi_discrete", "box")
 
@@ -92,6 +98,11 @@ class PPO(Algorithm):
         self.spec, self.config = spec, config
         self.rollout_steps = config.rollout_steps
         self.head = action_head(spec, config.log_std)
+        self.gamma = number(config.gamma, spec, dtype="float64")
+        self.gae_lambda = number(config.gae_lambda, spec, dtype="float64")
+        self.clip_range, self.vf_coef, self.ent_coef = (
+            number(value, spec, 3) for value in (config.clip_range, config.vf_coef, config.ent_coef)
+        )
         init = Stream(spec.seeds, "init")
         policy, value = nn.Head(self.head.size, 0.01), nn.Head(1, 1.0)
         heads = [policy, value] if config.shared else [policy]
@@ -100,14 +111,14 @@ class PPO(Algorithm):
         self.networks = {"actor": self.actor} | ({"critic": self.critic} if self.critic else {})
         self.nets = torch.nn.ModuleDict({**self.networks, "head": self.head.parameters})
         self.optim = config.adam(self.nets)
-        self.return_scale = ReturnScale(spec, config.gamma)
+        self.return_scale = ReturnScale(spec, number(config.gamma, spec, 3))
         self.rng = Stream(spec.seeds, "minibatches", spec.device)
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.recurrent = self.actor.recurrent
         self.leaves = len(self.actor.initial_memory(1))  # of memory, the actor's; the critic's follow
         self.length = (config.chunk_length or config.rollout_steps) if self.recurrent else 1
         self.stores_memory = self.recurrent and self.length < config.rollout_steps
-        recordable = all(net.recordable for net in self.networks.values())
+        recordable = nn.recordable(self, *self.networks.values())
         self.train_step = nn.Recorded(self.gradient_step, when=recordable)
 
     def initial_memory(self, num_envs: int) -> Memory:
@@ -136,10 +147,12 @@ class PPO(Algorithm):
         return Act(action, after, extras)
 
     def value(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
-        """State values [R, N]."""
+        """State values [R, N], in units of the task's own rewards."""
         if self.critic is None:
-            return self.actor.step(obs, memory, first)[0][..., -1]
-        return self.critic.step(obs, memory[self.leaves :], first)[0][..., -1]
+            out, _ = self.actor.step(obs, memory, first)
+        else:
+            out, _ = self.critic.step(obs, memory[self.leaves :], first)
+        return out[..., -1] / self.return_scale.scale.squeeze(-1)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         data = self.prepare(rollout)
@@ -165,9 +178,8 @@ class PPO(Algorithm):
         reward = self.return_scale(rollout) if self.config.normalize_returns else rollout.reward
         with torch.no_grad():
             value, next_value = self.values(rollout)
-        config = self.config
         advantage = gae(
-            reward, value, next_value, rollout.terminated, rollout.ended, config.gamma, config.gae_lambda
+            reward, value, next_value, rollout.terminated, rollout.ended, self.gamma, self.gae_lambda
         )
         fields = {
             "obs": rollout.obs,
@@ -235,19 +247,19 @@ class PPO(Algorithm):
         distribution = self.head.distribution(out[..., :size])
         log_ratio = distribution.log_prob(batch["raw" if self.head.raw else "action"]) - batch["log_prob"]
         ratio = log_ratio.exp()
-        clipped = ratio.clamp(1.0 - config.clip_range, 1.0 + config.clip_range)
+        clipped = ratio.clamp(1.0 - self.clip_range, 1.0 + self.clip_range)
         policy = -torch.minimum(ratio * advantage, clipped * advantage)
         error = (value - batch["target"]).square()
         entropy = distribution.entropy()
-        each = policy + config.vf_coef * error - config.ent_coef * entropy
+        each = policy + self.vf_coef * error - self.ent_coef * entropy
 
         with torch.no_grad():
             metrics = {
                 "loss/policy": policy,
-                "loss/value": error,
+                "loss/value": error / self.return_scale.scale.square(),  # in the task's own unit
                 "loss/entropy": entropy,
                 "train/approx_kl": ratio - 1.0 - log_ratio,  # unbiased and positive (Schulman 2020)
-                "train/clip_fraction": ((ratio - 1.0).abs() > config.clip_range).to(ratio.dtype),
+                "train/clip_fraction": ((ratio - 1.0).abs() > self.clip_range).to(ratio.dtype),
             }
             means = (torch.stack(tuple(metrics.values())) * weight).sum((2, 3))
         return (each * weight).sum((1, 2)), dict(zip(metrics, means, strict=True))
@@ -262,14 +274,17 @@ class PPO(Algorithm):
         return out, self.critic(batch["obs"], memory[self.leaves :], *inputs)[0][..., -1]
 
 
-class ReturnScale:
+class ReturnScale(Stateful):
     """Rewards divided by the running deviation of the discounted return, per replica.
 
     The mean is not subtracted, so a reward keeps its sign. The return under way in each env
-    is carried from rollout to rollout.
+    is carried from rollout to rollout. Of a policy that only acts, what is left is the unit
+    of its values: `scale` [R, 1, 1], 1 where nothing is scaled.
     """
 
-    def __init__(self, spec: Spec, gamma: float) -> None:
+    saved: ClassVar = {"running": "optimizer", "norm": "normalizer"}
+
+    def __init__(self, spec: Spec, gamma: Any) -> None:
         self.gamma = gamma
         dtype = getattr(torch, spec.dtype)
         self.running = torch.zeros(spec.replicas, spec.num_envs, dtype=dtype, device=spec.device)
@@ -284,10 +299,9 @@ class ReturnScale:
             rows.append(running)
         self.running.copy_(running)
         self.norm.update(torch.stack(rows, 1).unsqueeze(-1), rollout.valid)
-        return rollout.reward * self.norm.scale
+        return rollout.reward * self.scale
 
-    def state(self) -> dict[str, Tensor]:
-        return {"running": self.running, **dict(self.norm.named_buffers())}
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        copy_leaves(self.state(), dict(state), "return_scale")
+    @property
+    def scale(self) -> Tensor:
+        """What rewards are multiplied by, [R, 1, 1]."""
+        return self.norm.scale

@@ -22,6 +22,7 @@ from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.distributions import action_head
 from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.numbers import number
 from rlrun.parts.returns import discounted
 from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
@@ -33,14 +34,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class ReinforceConfig(GradientConfig):
-    gamma: float = key("discount factor of the returns to go", min=0, max=1)
+    gamma: float = key("discount factor of the returns to go", min=0, max=1, per_replica=True)
     baseline: str = key(
         "what is subtracted from the returns: nothing, an update's mean, or a learned value",
         choices=("none", "mean", "value"),
     )
     normalize: bool = key("then divide them by the root of their mean square")
-    ent_coef: float = key("weight of the entropy bonus", min=0)
-    log_std: float = key("where a Gaussian policy's log deviation begins, in half widths of the bounds")
+    ent_coef: float = key("weight of the entropy bonus", min=0, per_replica=True)
+    log_std: float = key(
+        "where a Gaussian policy's log deviation begins, in half widths of the bounds", per_replica=True
+    )
 
 
 @register("algo", "reinforce", ReinforceConfig)
@@ -58,6 +61,8 @@ class Reinforce(Algorithm):
     def __init__(self, spec: Spec, config: ReinforceConfig, model: Any) -> None:
         self.config = config
         self.head = action_head(spec, config.log_std)
+        self.gamma = number(config.gamma, spec, dtype="float64")
+        self.ent_coef = number(config.ent_coef, spec)
         init = Stream(spec.seeds, "init")
         self.policy = nn.build_network(model, spec.obs, [nn.Head(self.head.size, 0.01)], init, spec)
         networks = {"policy": self.policy}
@@ -91,7 +96,7 @@ class Reinforce(Algorithm):
     def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of each replica [R], a mean over its valid steps, and detached metrics."""
         config, valid = self.config, rollout.valid
-        returns = discounted(rollout.reward, rollout.ended, config.gamma)  # [R, T, N]
+        returns = discounted(rollout.reward, rollout.ended, self.gamma)  # [R, T, N]
         out, *values = (  # an episode's start clears the memory: it begins as zeros
             net(rollout.obs, net.initial_memory(valid.shape[2]), rollout.first, rollout.action)[0]
             for net in self.networks
@@ -99,7 +104,7 @@ class Reinforce(Algorithm):
         distribution = self.head.distribution(out)
         log_prob = distribution.log_prob(rollout.extras["raw"] if self.head.raw else rollout.action)
         entropy = masked_mean(distribution.entropy(), valid)
-        weight, metrics, loss = returns, {}, -config.ent_coef * entropy
+        weight, metrics, loss = returns, {}, -self.ent_coef * entropy
         for value in values:
             error = masked_mean((value[..., 0] - returns).square(), valid)
             weight = returns - value[..., 0].detach()

@@ -7,7 +7,6 @@ given entropy. Targets may be n-step returns; the entropy of the steps in betwee
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,6 +18,7 @@ from rlrun.config import key
 from rlrun.core import Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.distributions import Bounds, SquashedGaussian
+from rlrun.parts.numbers import number
 from rlrun.parts.replay import Draw
 from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
@@ -33,9 +33,15 @@ LOG_STD = (-5.0, 2.0)  # the network's output is squashed into this range
 
 @dataclass
 class SACConfig(ActorCriticConfig):
-    alpha: float = key("temperature at the start: what a nat of entropy is worth in reward", above=0)
-    alpha_learning_rate: float = key("Adam's step size for log alpha at the start; 0 keeps alpha", min=0)
-    target_entropy: float | None = key("entropy to keep, in nats; null: minus the action dimensions")
+    alpha: float = key(
+        "temperature at the start: what a nat of entropy is worth in reward", above=0, per_replica=True
+    )
+    alpha_learning_rate: float = key(
+        "Adam's step size for log alpha at the start; 0 keeps alpha", min=0, per_replica=True
+    )
+    target_entropy: float | None = key(
+        "entropy to keep, in nats; null: minus the action dimensions", per_replica=True
+    )
 
 
 @register("algo", "sac", SACConfig)
@@ -43,6 +49,7 @@ class SAC(ActorCritic):
     """Learn a stochastic policy off-policy, for reward and entropy (Haarnoja et al. 2018)."""
 
     stochastic = True
+    recordable = True
     saved: ClassVar = ActorCritic.saved | {"temperature": "weights", "alpha_optim": "optimizer"}
 
     def __init__(self, spec: Spec, config: SACConfig, model: Any) -> None:
@@ -50,11 +57,12 @@ class SAC(ActorCritic):
         size = self.action.size
         self.square = Bounds(Box((size,), (-1.0,) * size, (1.0,) * size), spec.dtype, spec.device)
         kinds: dict[str, Any] = {"device": spec.device, "dtype": getattr(torch, spec.dtype)}
-        log_alpha = torch.full((spec.replicas, 1), math.log(config.alpha), **kinds)
+        log_alpha = torch.zeros(spec.replicas, 1, **kinds) + number(np.log(config.alpha), spec, 2)
         self.temperature = torch.nn.ParameterDict({"log_alpha": log_alpha})
         self.alpha_optim = nn.Adam(self.temperature, eps=config.adam_eps)
         self.alpha_rate = config.rate(config.alpha_learning_rate, spec.total_steps)
-        self.target_entropy = -float(size) if config.target_entropy is None else config.target_entropy
+        entropy = config.target_entropy
+        self.target_entropy = -float(size) if entropy is None else number(entropy, spec)
 
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
         policy = self.policy(out)

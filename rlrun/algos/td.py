@@ -22,6 +22,7 @@ from rlrun.config import key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.explore import EpsilonConfig
+from rlrun.parts.numbers import column, number
 from rlrun.parts.schedules import schedule
 from rlrun.registry import register
 from rlrun.rng import Stream
@@ -35,10 +36,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class TDConfig:
-    gamma: float = key("discount factor", min=0, max=1)
-    learning_rate: float = key("step size (alpha) at the start", above=0, max=1)
+    gamma: float = key("discount factor", min=0, max=1, per_replica=True)
+    learning_rate: float = key("step size (alpha) at the start", above=0, max=1, per_replica=True)
     lr_schedule: str = key("how the step size falls to 0 over the run", choices=("linear", "constant"))
-    initial_value: float = key("action values before learning; high ones are optimistic")
+    initial_value: float = key("action values before learning; high ones are optimistic", per_replica=True)
     target: str = key(
         "what a successor is worth: the action taken there, the policy's mean, or the best action",
         choices=("sarsa", "expected_sarsa", "q_learning"),
@@ -77,7 +78,7 @@ class TD(Algorithm):
         self.states, self.actions, self.tables = spec.obs.n, spec.action.n, 1 + config.double
         dtype = getattr(torch, spec.dtype)
         shape = (spec.replicas, self.tables, self.states, self.actions)
-        self.table = torch.full(shape, config.initial_value, dtype=dtype)
+        self.table = torch.zeros(shape, dtype=dtype) + number(config.initial_value, spec, 4)
         # The last n steps, the newest last, as obs * A + action; -1 where there is none.
         waiting = (spec.replicas, spec.num_envs, config.n_step)
         self.pending = torch.full(waiting, -1, dtype=torch.int64)
@@ -89,7 +90,7 @@ class TD(Algorithm):
         self._pending, self._reward = self.pending.numpy(), self.pending_reward.numpy()
         first = np.arange(spec.replicas)[:, None] * self.tables * self.states
         self._first_row, self._first_cell = first, first * self.actions
-        self._powers = config.gamma ** np.arange(config.n_step + 1)
+        self._powers = column(config.gamma, 3) ** np.arange(config.n_step + 1)  # [n + 1], or [R, 1, n + 1]
         epsilon = config.epsilon
         self.epsilon = schedule(epsilon.kind, epsilon.start, epsilon.end, epsilon.fraction * spec.total_steps)
         self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
@@ -163,7 +164,8 @@ class TD(Algorithm):
     ) -> np.ndarray:
         """Learn from what waits at `age` (0 is the oldest), where there is something; |error| [R, N]."""
         pair, rewards = self._pending[..., age], self._reward[..., age:]
-        target = rewards @ self._powers[: rewards.shape[-1]] + self._powers[rewards.shape[-1]] * after
+        n = rewards.shape[-1]
+        target = (rewards * self._powers[..., :n]).sum(-1) + self._powers[..., n] * after
         return self.correct(pair, target, learner, mask & (pair >= 0), step)
 
     def correct(

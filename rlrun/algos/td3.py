@@ -20,6 +20,7 @@ from rlrun.algos.actor_critic import ActorCritic, ActorCriticConfig, Trace
 from rlrun.config import key
 from rlrun.core import Mode, Rollout, Spec
 from rlrun.lazy import torch
+from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import TargetSync
 from rlrun.parts.replay import Draw
 from rlrun.parts.sequences import masked_mean
@@ -32,10 +33,14 @@ if TYPE_CHECKING:
 
 @dataclass
 class TD3Config(ActorCriticConfig):
-    exploration_noise: float = key("deviation of the noise on actions, whose bounds are 2 apart", min=0)
+    exploration_noise: float = key(
+        "deviation of the noise on actions, whose bounds are 2 apart", min=0, per_replica=True
+    )
     twin: bool = key("two critics, the lesser of which makes targets; false: one")
-    target_noise: float = key("deviation of the noise on the target's action, in the same unit", min=0)
-    target_noise_clip: float = key("the most that noise may be", min=0)
+    target_noise: float = key(
+        "deviation of the noise on the target's action, in the same unit", min=0, per_replica=True
+    )
+    target_noise_clip: float = key("the most that noise may be", min=0, per_replica=True)
     policy_delay: int = key("critic updates between updates of the policy", min=1)
 
 
@@ -43,6 +48,7 @@ class TD3Config(ActorCriticConfig):
 class TD3(ActorCritic):
     """Learn a deterministic policy off-policy (Lillicrap et al. 2016; Fujimoto et al. 2018)."""
 
+    recordable = True
     saved: ClassVar = ActorCritic.saved | {
         "target_actor": "weights",
         "actor_sync": "optimizer",
@@ -51,6 +57,10 @@ class TD3(ActorCritic):
 
     def __init__(self, spec: Spec, config: TD3Config, model: Any) -> None:
         super().__init__(spec, config, model, outputs=1, critics=2 if config.twin else 1)
+        self.exploration_noise = number(config.exploration_noise, spec, 3)
+        self.target_noise, self.noise_limit = (
+            number(value, spec, 4) for value in (config.target_noise, config.target_noise_clip)
+        )
         self.target_actor = self.actor.target()
         self.actor_sync = TargetSync(config.target, self.actor_optim.flat, nn.flatten(self.target_actor))
         self.updates = torch.zeros(spec.replicas, dtype=torch.int64)  # the same number in every replica
@@ -58,7 +68,7 @@ class TD3(ActorCritic):
     def choose(self, out: Tensor, mode: Mode, rng: Stream) -> Tensor:
         action = out.tanh()
         if mode == "explore":
-            action = action + self.config.exploration_noise * rng.normal(*action.shape[1:]).to(action.dtype)
+            action = action + self.exploration_noise * rng.normal(*action.shape[1:]).to(action.dtype)
         return action
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
@@ -95,9 +105,8 @@ class TD3(ActorCritic):
         with torch.no_grad():
             actor = self.trace(self.target_actor, batch, learned, ahead=True)
             action = actor.beyond(next_obs, last).tanh()
-            limit = self.config.target_noise_clip
-            noise = self.config.target_noise * self.noise.normal(*action.shape[1:]).to(action.dtype)
-            action = (action + noise.clamp(-limit, limit)).clamp(-1.0, 1.0)
+            noise = self.target_noise * self.noise.normal(*action.shape[1:]).to(action.dtype)
+            action = (action + noise.clamp(-self.noise_limit, self.noise_limit)).clamp(-1.0, 1.0)
             return total + discount * self.judge_ahead(batch, learned, next_obs, last, action)
 
     def actor_loss(self, actor: Trace, critic: Trace, learned: Rollout) -> Tensor:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import Any
 
 from rlrun.cli.words import columns, verb_parser
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest, printable
+from rlrun.config.keys import printable
 from rlrun.config.run import REGISTERED, place
+from rlrun.config.vocabulary import hint
 
 LISTED = (*REGISTERED, "experiment")
 
@@ -22,15 +24,13 @@ def listed(arguments: list[str], as_json: bool) -> int:
     parser.add_argument("group", nargs="?", help=", ".join(LISTED))
     group = parser.parse_args(arguments).group
     if group not in (None, *LISTED):
-        near = nearest(group, LISTED)
-        raise ConfigError(
-            f"no group {group!r}", f"did you mean {near}?" if near else "", f"groups: {', '.join(LISTED)}"
-        )
-    found = {
-        g: {name: catalog.headline(path) for name, path in catalog.recipes(g).items()}
-        for g in LISTED
-        if group in (None, g)
-    }
+        line = f"rlrun describe {group} shows its keys" if catalog.find(group) else hint(group, LISTED)
+        raise ConfigError(f"no group {group!r}", line, f"groups: {', '.join(LISTED)}")
+    found, broken = {}, {}
+    for g in LISTED if group is None else (group,):
+        paths = catalog.recipes(g)
+        broken[g] = _faults(g, [name for name, path in paths.items() if not catalog.ours(path)])
+        found[g] = {name: broken[g].get(name) or catalog.headline(path) for name, path in paths.items()}
     if as_json:
         print(json.dumps(found))
         return 0
@@ -38,14 +38,25 @@ def listed(arguments: list[str], as_json: bool) -> int:
         if recipes:
             print(g)
             lines = {printable(name): printable(line) for name, line in recipes.items()}
-            print(_algorithms(lines) if g == "algo" else columns(list(lines.items())))
+            print(_algorithms(lines, broken[g]) if g == "algo" else columns(list(lines.items())))
         elif group:
             print(f"no {group} is there beside what every run has; a plug-in brings conf/{group}/NAME.yaml")
     print("rlrun describe NAME shows the keys of one; rlrun algo=NAME env=NAME trains", file=sys.stderr)
     return 0
 
 
-def _algorithms(lines: Mapping[str, str]) -> str:
+def _faults(group: str, names: Sequence[str]) -> dict[str, str]:
+    """What is wrong with recipes that did not come with rlrun, by name: they are composed to see."""
+    if not names:
+        return {}
+    from rlrun.config import compose
+
+    with redirect_stdout(sys.stderr):  # what a plug-in prints is no part of the list
+        found = {name: compose.fault(group, name) for name in names}
+    return {name: f"CANNOT BE USED: {printable(reason, 160)}" for name, reason in found.items() if reason}
+
+
+def _algorithms(lines: Mapping[str, str], broken: Container[str]) -> str:
     """The algorithms by family: name, the actions they take, whether memory helps, what they are."""
     from rlrun.config import catalog
     from rlrun.core import FAMILIES
@@ -53,7 +64,7 @@ def _algorithms(lines: Mapping[str, str]) -> str:
     short = {"discrete": "discrete", "multi_discrete": "multi", "box": "box"}
     families: dict[str, list[tuple[str, ...]]] = {family: [] for family in (*FAMILIES, "other")}
     for name, line in lines.items():
-        entry = catalog.entry("algo", name)
+        entry = None if name in broken else catalog.entry("algo", name)
         build = entry.build if entry else None
         actions = [word for kind, word in short.items() if kind in getattr(build, "action_kinds", ())]
         memory = "memory" if getattr(build, "takes_memory", False) else "-"
@@ -72,10 +83,9 @@ def describe(arguments: list[str], as_json: bool) -> int:
     name = parser.parse_args(arguments).name
     found = catalog.find(name) if name else [("", "")]
     if not found:
-        near = nearest(name, [recipe for group in REGISTERED for recipe in catalog.recipes(group)])
         raise ConfigError(
             f"nothing is called {name!r}",
-            f"did you mean {near}?" if near else "",
+            hint(name, [recipe for group in REGISTERED for recipe in catalog.recipes(group)]),
             "rlrun list shows the names",
         )
     described = [_description(group, recipe) for group, recipe in found]
@@ -86,6 +96,8 @@ def describe(arguments: list[str], as_json: bool) -> int:
         print(f"{recipe['title']}\n  {recipe['line']}")
         if recipe["sets"]:
             print("  sets " + ", ".join(f"{k}={v}" for k, v in recipe["sets"].items()))
+        if recipe["tuned"]:
+            print(f"  tuned values apply with {', '.join(recipe['tuned'])}; '~tuned' leaves them out")
         rows = [("key", "value", "may be", "meaning")]
         rows += [(k["key"], json.dumps(k["value"]), k["allowed"], k["doc"]) for k in recipe["keys"]]
         print(columns(rows) if recipe["keys"] else "  it has no keys")
@@ -102,8 +114,19 @@ def _description(group: str, recipe: str) -> dict[str, Any]:
         "title": f"{group}={recipe}" if group else "the main keys",
         "line": catalog.headline(path),
         "sets": sets,
+        "tuned": _tuned(group, recipe),
         "keys": _keys(schema, values, f"{place(group, recipe)}." if group else ""),
     }
+
+
+def _tuned(group: str, recipe: str) -> list[str]:
+    """With what conf/tuned has values for a recipe: it holds ALGO_ENV.yaml for some pairs."""
+    from rlrun.config import catalog
+
+    there, algos, envs = (catalog.recipes(each) for each in ("tuned", "algo", "env"))
+    if group == "algo":
+        return [f"env={env}" for env in envs if f"{recipe}_{env}" in there]
+    return [f"algo={algo}" for algo in algos if group == "env" and f"{algo}_{recipe}" in there]
 
 
 def _keys(schema: type, values: dict[str, Any], prefix: str) -> list[dict[str, Any]]:

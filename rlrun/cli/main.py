@@ -13,13 +13,12 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from rlrun.cli import choices, doctor, runs, train
+from rlrun.cli import choices, doctor, hints, runs, train
 from rlrun.cli.words import refuse
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest
 
 HELP = """\
-usage: rlrun [KEY=VALUE ...]        train
+usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml says
        rlrun VERB ...               do something else; rlrun VERB --help says more
 
   list [GROUP]     what there is: algo, env, model, eval, data, experiment
@@ -75,13 +74,10 @@ def _dispatch(arguments: list[str], as_json: bool) -> int:
 
         print(f"rlrun {__version__}")
         return 0
-    if word and word.isidentifier() and word != "train":
-        near = nearest(word, VERBS)
-        raise ConfigError(
-            f"unknown command {word!r}",
-            f"did you mean {near}?" if near else "",
-            f"commands are {', '.join(VERBS)}; training takes KEY=VALUE, as in rlrun algo=dqn",
-        )
+    if not arguments:
+        return train.nothing_said(HELP, as_json)
+    if word[:1] not in "-~=" and "=" not in word and word != "train":
+        raise hints.unknown_command(arguments, VERBS)
     return train.train(arguments[1:] if word == "train" else arguments, as_json)
 
 

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 from rlrun.cli.train import stoppable
-from rlrun.cli.words import verb_parser
+from rlrun.cli.words import override, verb_parser
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest
+from rlrun.config.vocabulary import hint
 
 
 def run_folder(path: str) -> Path:
@@ -27,12 +27,11 @@ def run_folder(path: str) -> Path:
     inside = RunFolder.under(folder) if folder.is_dir() else []
     if inside:
         newest = max(inside, key=lambda run: run.record.stat().st_mtime)
-        raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {newest}")
+        raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {newest.quoted}")
     what = f"is not a run folder: it has no {RunFolder.record}" if folder.exists() else "does not exist"
     siblings = [str(run) for run in RunFolder.beside(folder)]
-    near = nearest(str(folder), siblings)
     raise ConfigError(
-        f"{path} {what}", f"did you mean {near}?" if near else "runs are in outputs/ALGO-ENV/TIME-NAME"
+        f"{path} {what}", hint(str(folder), siblings) or "runs are in outputs/ALGO-ENV/TIME-NAME"
     )
 
 
@@ -85,7 +84,7 @@ def evaluate(arguments: list[str], as_json: bool) -> int:
         from rlrun.report.table import results_table
 
         print(results_table(summary, RunFolder(folder)))
-    return 0
+    return int(all("failed" in row for row in summary["replicas"]))
 
 
 def play(arguments: list[str], as_json: bool) -> int:
@@ -128,12 +127,12 @@ def record(arguments: list[str], as_json: bool) -> int:
         from rlrun.runs.record import record
 
         about = record(folder, args.episodes, out, args.replica, args.mode, args.minari)
-    places = {"file data.path": out, "minari data.id": args.minari}
+    told = [f"data=file {override('data.path', out)}"] if out else []
+    told += [f"data=minari {override('data.id', args.minari)}"] if args.minari else []
     if as_json:
         print(json.dumps({"path": out and str(out), "minari": args.minari} | about))
     else:
-        use = " or ".join(f"data={name}={place}" for name, place in places.items() if place)
-        print(f"{about['steps']} steps in {about['episodes']} episodes: {use}")
+        print(f"{about['steps']} steps in {about['episodes']} episodes: {' or '.join(told)}")
     return 0
 
 
@@ -152,7 +151,8 @@ def resume(arguments: list[str], as_json: bool) -> int:
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
     elif finished:
-        print(f"{folder} had ended already; rlrun evaluate {folder} judges it again", file=sys.stderr)
+        again = f"rlrun evaluate {RunFolder(folder).quoted} judges it again"
+        print(f"{folder} had ended already; {again}", file=sys.stderr)
     return result.exit_code
 
 

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rlrun.cli.hints import misread
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -43,6 +43,20 @@ def train(arguments: list[str], as_json: bool) -> int:
     return result.exit_code
 
 
+def nothing_said(usage: str, as_json: bool) -> int:
+    """The help, and what `rlrun train` would do: a first word of nothing starts nothing."""
+    from rlrun.config import compose
+
+    config = compose.compose()
+    line = " ".join(f"{group}={config.choices[group]}" for group in ("algo", "env", "model"))
+    line = f"rlrun {line} total_steps={config.total_steps} seed={config.seed} replicas={config.replicas}"
+    if as_json:
+        print(json.dumps({"usage": usage, "train": line}))
+    else:
+        print(f"{usage}\nrlrun train would run\n  {line}")
+    return 0
+
+
 def stoppable(train: Callable[[], Result]) -> Result | int:
     """The result of training, or the exit code of a signal that stopped it."""
     from rlrun.runs.session import Stopped
@@ -58,20 +72,27 @@ def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str
     from hydra._internal.utils import get_args_parser
 
     def refuse_usage(message: str) -> NoReturn:
-        known = [option for action in parser._actions for option in action.option_strings]
-        wrong = next((a for a in arguments if a.startswith("-") and a.split("=")[0] not in known), "")
-        near = nearest(wrong, [*known, "--json"]) if wrong else None
-        raise ConfigError(message, f"did you mean {near}?" if near else "", "rlrun --help shows the flags")
+        raise ConfigError(message, "rlrun --help shows the flags")
 
     parser = get_args_parser()
     parser.error = refuse_usage  # type: ignore[method-assign]
-    args = parser.parse_intermixed_args(arguments)
+    parser.allow_abbrev = False  # --config is not --config-dir
+    args, unknown = parser.parse_known_intermixed_args(arguments)
+    told = [word for word in arguments if word in unknown or word in args.overrides]
+    odd = [word for word in told if word in unknown or ("=" not in word[1:] and word[:1] != "~")]
+    if odd:
+        options = [option for action in parser._actions for option in action.option_strings]
+        known = [word for word in arguments if word not in told]
+        raise misread(told, odd[0], known, [*options, "--json"])
     if args.experimental_rerun:
         raise ConfigError(
             "--experimental-rerun loads a pickle, which rlrun never does", "use rlrun resume RUN"
         )
     if args.config_path or args.config_name:
-        raise ConfigError("rlrun's main config is its own", "add recipes with --config-dir or a folder conf/")
+        raise ConfigError(
+            "rlrun's main config is its own",
+            "a config of your own is conf/experiment/NAME.yaml: say experiment=NAME; or give --config-dir",
+        )
     flags = list(arguments)
     for override in args.overrides:
         flags.remove(override)

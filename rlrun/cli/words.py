@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
+import shlex
 import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -36,6 +38,14 @@ def verb_parser(verb: str, about: str) -> argparse.ArgumentParser:
     parser = Parser(prog=f"rlrun {verb}".strip(), description=about, allow_abbrev=False)
     parser.epilog = "--json prints one JSON object on stdout"
     return parser
+
+
+def override(key: str, value: object) -> str:
+    """key=value as a shell hands it to Hydra, and Hydra reads it: text with quotes, spaces or commas too."""
+    text = str(value)
+    if not re.fullmatch(r"[\w./:@%+-]+", text):
+        text = "'" + text.replace("'", "\\'") + "'"
+    return shlex.quote(f"{key}={text}")
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:

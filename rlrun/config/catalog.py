@@ -12,15 +12,17 @@ import importlib.util
 import re
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from rlrun import registry
 from rlrun.config import ConfigError
-from rlrun.config.keys import nearest
 from rlrun.config.run import REGISTERED
+from rlrun.config.vocabulary import hint, nearest
 from rlrun.registry import Entry
 
+GYM_ID = re.compile(r"-v\d+$|/|:")  # what only the id of a Gymnasium environment looks like
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -49,12 +51,17 @@ def conf_dirs() -> list[Path]:
 def recipes(group: str) -> dict[str, Path]:
     """The YAML files to choose from in a group, by name."""
     files = [path for folder in reversed(conf_dirs()) for path in (folder / group).glob("*.yaml")]
-    return {path.stem: path for path in sorted(files, key=lambda path: path.stem)}
+    return {path.stem: path for path in sorted(files, key=lambda path: path.stem) if path.is_file()}
+
+
+def ours(path: Path) -> bool:
+    """Whether a recipe came with rlrun, and so is known to compose."""
+    return path.is_relative_to(conf_dir())
 
 
 def headline(path: Path) -> str:
     """The one line that says what a recipe is: its first comment."""
-    with path.open(encoding="utf-8", errors="replace") as file:
+    with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
         for line in file:
             if not line.startswith("#"):
                 return ""
@@ -66,15 +73,32 @@ def headline(path: Path) -> str:
 def entry(group: str, recipe: str) -> Entry | None:
     """What a recipe builds, told from its text: the schema that it or its parent begins with.
 
-    None where the text does not say; the schema's module is imported.
+    None where the text does not say; what it `imports` and the schema's module are imported.
     """
-    text = recipes(group)[recipe].read_text(encoding="utf-8", errors="replace")
-    schema = re.search(rf"^ *- +/schema/{group}/([\w.-]+)@", text, re.MULTILINE)
-    if schema:
-        return load(group, schema[1])
-    parent = re.search(r"^ *- +([\w.-]+)$", text, re.MULTILINE)
-    known_parent = parent and parent[1] != recipe and parent[1] in recipes(group)
-    return entry(group, parent[1]) if parent and known_parent else None
+    import_modules(imports(group, recipe))
+    for text in _lineage(group, recipe):
+        if schema := re.search(rf"^ *- +/schema/{group}/([\w.-]+)@", text, re.MULTILINE):
+            return load(group, schema[1])
+    return None
+
+
+def imports(group: str, recipe: str) -> list[str]:
+    """The modules that a recipe and those that it begins with name, told from their text."""
+    item = r"[\"']?[\w.]+[\"']?"
+    lists = rf"^imports:\s*(\[[^\]]*\]|(?:\s*- +{item} *)+|{item})"
+    texts = [re.sub(r"#.*", "", text) for text in _lineage(group, recipe)]
+    found = [named[1] for text in texts if (named := re.search(lists, text, re.MULTILINE))]
+    return [name for text in found for name in re.findall(r"[\w.]+", text)]
+
+
+def _lineage(group: str, recipe: str) -> list[str]:
+    """The texts of a recipe, of the one that it begins with, and so on."""
+    files, texts = recipes(group), dict[str, str]()
+    while recipe in files and recipe not in texts:
+        text = texts[recipe] = files[recipe].read_text(encoding="utf-8", errors="replace")
+        parent = re.search(r"^ *- +([\w.-]+)$", text.partition("defaults:")[2], re.MULTILINE)
+        recipe = parent[1] if parent else ""
+    return list(texts.values())
 
 
 def kinds(group: str) -> list[str]:
@@ -97,10 +121,10 @@ def load(group: str, kind: str) -> Entry:
         ConfigError: there is no such kind.
     """
     if not known(group, kind):
-        near = nearest(kind, kinds(group))
+        broken = import_plugins()
         raise ConfigError(
             f"{group} {kind!r} is not registered",
-            f"did you mean {near}?" if near else "",
+            broken[0] if broken else hint(kind, kinds(group)),
             "a plug-in of your own is imported by imports=[my.module]",
         )
     if module := registry.builtin(group).get(kind):
@@ -114,14 +138,19 @@ def everything(group: str) -> list[Entry]:
     return [load(group, kind) for kind in kinds(group)]
 
 
-def import_plugins() -> None:
-    """Import every installed plug-in: packages with an entry point in `rlrun.plugins`."""
-    for module in _plugins():
-        importlib.import_module(module)
+def import_plugins() -> list[str]:
+    """Import every installed plug-in: packages with an entry point in `rlrun.plugins`.
+
+    Returns what those say that cannot be imported.
+    """
+    found = {module: _import(module) for module in _plugins()}
+    return [
+        f"the plug-in {module} cannot be imported: {reason}" for module, reason in found.items() if reason
+    ]
 
 
-def import_modules(names: Iterable[str]) -> None:
-    """Import what `imports` names; the working directory is searched too.
+def import_modules(names: Iterable[str], key: str = "imports") -> None:
+    """Import what a key of the config names; the working directory is searched too.
 
     Raises:
         ConfigError: a module cannot be imported.
@@ -129,11 +158,17 @@ def import_modules(names: Iterable[str]) -> None:
     for name in names:
         if str(Path.cwd()) not in sys.path:
             sys.path.append(str(Path.cwd()))
-        try:
-            importlib.import_module(name)
-        except Exception as error:
-            reason = f"{type(error).__name__}: {error}"
-            raise ConfigError(f"imports: cannot import {name!r}", reason) from error
+        if reason := _import(name):
+            raise ConfigError(f"{key}: cannot import {name!r}", reason)
+
+
+def _import(module: str) -> str:
+    """Import a module of somebody else's; why it cannot be, or ''."""
+    try:
+        importlib.import_module(module)
+    except (Exception, SystemExit) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 @cache
@@ -147,3 +182,12 @@ def find(name: str) -> list[tuple[str, str]]:
     """The (group, recipe) pairs that a name such as 'dqn' or 'algo/dqn' means."""
     group, _, recipe = name.rpartition("/")
     return [(g, recipe) for g in REGISTERED if group in ("", g) and recipe in recipes(g)]
+
+
+def option(group: str, name: str) -> str:
+    """The override that a name means in a group, '' where none is near; other Gymnasium ids go by env=gym."""
+    known = recipes(group)
+    meant = name if name in known or "," in name else nearest(name, known)
+    if meant is None and group == "env" and GYM_ID.search(name):
+        return f"env=gym env.id={name}"
+    return f"{group}={meant}" if meant else ""

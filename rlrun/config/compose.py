@@ -27,10 +27,10 @@ from omegaconf.resolvers import oc
 
 from rlrun import registry
 from rlrun.config import ConfigError, catalog
-from rlrun.config.explain import explained, has_keys, no_such_option
+from rlrun.config.explain import explained, has_keys, no_such_option, tree_keys
 from rlrun.config.keys import meaning, unknown_key
 from rlrun.config.plain import from_dict
-from rlrun.config.run import GROUPS, MainKeys, RunConfig, place
+from rlrun.config.run import GROUPS, REGISTERED, MainKeys, RunConfig, place
 from rlrun.config.sources import installed
 
 VERSION_BASE = "1.3"
@@ -46,6 +46,12 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
         return resolve(cfg, choices(cfg.hydra.runtime.choices))
 
 
+def values(overrides: Sequence[str]) -> dict[str, Any]:
+    """Every key of what the overrides choose with its value, sections included."""
+    with composed(overrides) as cfg:
+        return {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg)}
+
+
 @contextmanager
 def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> Iterator[DictConfig]:
     """What Hydra makes of the overrides, the `hydra` node included; not yet checked."""
@@ -53,7 +59,7 @@ def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> 
     try:
         with (
             installed(config_dir),
-            explained(),
+            explained(overrides),
             initialize_config_dir(str(catalog.conf_dir()), "rlrun", VERSION_BASE),
         ):
             check_overrides(overrides)
@@ -78,13 +84,28 @@ def member(group: str, recipe: str) -> tuple[type, dict[str, Any], dict[str, Any
         return schema, values, sets | {"model": choices(cfg.hydra.runtime.choices)["model"]}
 
 
+def fault(group: str, recipe: str) -> str:
+    """Why a recipe cannot be composed, in a line; '' where it can be. Imports what it names."""
+    try:
+        with composed([f"{group}={recipe}"]) as cfg:
+            if group in GROUPS:
+                _kind(cfg, group, {group: recipe})
+            elif group in REGISTERED:
+                _kind(cfg[group], recipe, {}, group)
+    except ConfigError as error:
+        return ": ".join(error.lines[:2])
+    return ""
+
+
 def check_overrides(overrides: Sequence[str]) -> None:
     """Refuse what Hydra would take, and import what `imports=[...]` names: its schemas are needed now."""
     for override in OverridesParser.create().parse_overrides(list(overrides)):
         group, value = override.key_or_group, override.value()
         if group == "imports" and isinstance(value, list):
             catalog.import_modules(map(str, value))
-        if group in GROUPS and (override.is_delete() or value is None or isinstance(value, list)):
+        if group in GROUPS and (
+            override.is_delete() or value is None or isinstance(value, (list, bool, float, int))
+        ):
             raise ConfigError(f"{override.input_line}: a run has one {group}", f"say {group}=NAME")
         if group in ("tuned", "experiment") and value is None and not override.is_delete():
             raise ConfigError(f"{override.input_line}: say ~{group} to have none")

@@ -19,13 +19,14 @@ from omegaconf.errors import (
 )
 
 from rlrun.config import catalog
-from rlrun.config.keys import ConfigError, hints, integral, meaning, nearest, unknown_key, words
+from rlrun.config.keys import ConfigError, hints, meaning, rewritten, unknown_key, words
 from rlrun.config.run import GROUPS, REGISTERED
+from rlrun.config.vocabulary import advice, hint, near
 
 
 @contextmanager
-def explained() -> Iterator[None]:
-    """Turn whatever composing raises into a ConfigError."""
+def explained(overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Turn whatever composing `overrides` raises into a ConfigError."""
     try:
         yield
     except ConfigError:
@@ -37,11 +38,12 @@ def explained() -> Iterator[None]:
         OSError,
         ValueError,
         AssertionError,
+        RecursionError,
     ) as error:
-        raise explain(error) from error
+        raise explain(error, overrides) from error
 
 
-def explain(error: BaseException) -> ConfigError:
+def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError:
     """An error of Hydra, OmegaConf or YAML as two or three lines with a suggestion."""
     if isinstance(error, ConfigError):
         return error
@@ -49,6 +51,8 @@ def explain(error: BaseException) -> ConfigError:
         return _unreadable(error.override, error.message)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return no_such_option(error.missing_cfg_file, error.options or ())
+    if isinstance(error, RecursionError):
+        return ConfigError("the defaults of a recipe lead back to itself, or are too deep")
     text = str(error)
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     file = re.match(r"In '(.+?)'", text)
@@ -56,7 +60,7 @@ def explain(error: BaseException) -> ConfigError:
     if isinstance(cause, ConfigError):
         return cause
     if isinstance(cause, (ConfigKeyError, ConfigAttributeError)) and cause.parent_node is not None:
-        return _unknown(cause, text, where)
+        return _unknown(cause, text, where, overrides)
     if isinstance(cause, InterpolationResolutionError):
         refused: BaseException | None = cause
         while refused is not None and not isinstance(refused, ConfigError):
@@ -68,24 +72,43 @@ def explain(error: BaseException) -> ConfigError:
         return _wrong_value(cause, text, where)
     sweep = re.search(r"(?:Ambiguous value for argument|Sweep parameters) '(.+?)'", text)
     if sweep:
-        return ConfigError(
-            f"{sweep[1]} asks for several runs: add -m",
-            f"for a list write {sweep[1].replace('=', '=[', 1)}]; several seeds in one run are replicas=N",
-        )
+        return _several(sweep[1])
     key = re.match(r"Could not override '(.+?)'", text)
     if key:
-        return _unknown_name(key[1], {}, where)
+        return _unknown_name(key[1], [], overrides)
+    twice = re.match(r"Multiple values for (\w+)\.", text)
+    if twice:
+        return ConfigError(f"+{twice[1]}=... adds a second {twice[1]}", f"say {twice[1]}=NAME, without the +")
     return ConfigError(*text.strip().splitlines()[:3] or [type(error).__name__])
 
 
 def _unreadable(override: str, message: str) -> ConfigError:
-    reason = "" if message.startswith("Lexer") else f": {message.splitlines()[0]}"
+    reason = (
+        "" if message.startswith("Lexer") else ": " + message.splitlines()[0].partition(" expecting {")[0]
+    )
     if "=" not in override:
         return ConfigError(
             f"cannot read {override!r}: overrides are key=value pairs", "such as algo=dqn or seed=3"
         )
+    apart = re.split(r"[,;\s]+(?=[+~]*[\w./@]+=)", override.rstrip(",; ").replace("==", "="))
+    if " ".join(apart) != override or apart[1:]:
+        return ConfigError(f"cannot read {override!r}", f"did you mean {' '.join(apart)}? spaces separate")
     return ConfigError(
         f"cannot read {override!r}{reason}", "quote what is not a plain value: 'key=\"a, b\"' or 'key=[1, 2]'"
+    )
+
+
+def _several(override: str) -> ConfigError:
+    """Commas ask for a sweep; some are meant as part of a number."""
+    key, _, value = override.partition("=")
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", value):
+        number = f"for one number write {key}={value.replace(',', '')}"
+        return ConfigError(
+            f"{override} asks for several runs", number, "a sweep over several is asked for by -m"
+        )
+    return ConfigError(
+        f"{override} asks for several runs: add -m",
+        f"for a list write {key}=[{value}]; several seeds in one run are replicas=N",
     )
 
 
@@ -99,33 +122,32 @@ def no_such_option(path: str, options: Sequence[str]) -> ConfigError:
     if group not in (*REGISTERED, "experiment", "tuned"):
         return ConfigError(f"there is no config {path}", f"there are {', '.join(options)}" if options else "")
     known = catalog.recipes(group)
-    near = nearest(name, known)
-    hint = f"did you mean {near}?" if near else ""
-    elsewhere = [f"{other}={name}" for other in GROUPS if name in catalog.recipes(other)]
-    if elsewhere:
-        hint = f"did you mean {' or '.join(elsewhere)}?"
-    elif group == "env" and re.search(r"-v\d+$|/", name):
-        hint = f"for a Gymnasium id say env=gym env.id={name}"
-    names = ", ".join(known)
+    elsewhere = [f"{other}={name}" for other in GROUPS if name != "none" and name in catalog.recipes(other)]
+    meant = " or ".join(elsewhere or near(name, known)[:1])
+    line = f"did you mean {meant}?" if meant else advice(name)
     if not known:
         return ConfigError(f"there is no {group} {name!r}", f"none is there: a plug-in brings conf/{group}/")
-    return ConfigError(
-        f"there is no {group} {name!r}",
-        hint,
-        f"{group} may be {names}" if len(names) < 200 else f"`rlrun list {group}` shows all {len(known)}",
-    )
+    names = ", ".join(known)
+    may = f"{group} may be {names}" if len(names) < 200 else f"`rlrun list {group}` shows all {len(known)}"
+    if group == "env":
+        may += "; env=gym env.id=ID is any of Gymnasium's"
+        if catalog.GYM_ID.search(name):
+            line += f"{line and ' '}for the Gymnasium id say env=gym env.id={name}"
+    if group == "experiment":
+        may += f"; your own would be conf/experiment/{name}.yaml"
+    return ConfigError(f"there is no {group} {name!r}", line, may)
 
 
-def _tree_keys(cfg: Any) -> dict[str, str]:
-    """Every full key of a config, with the name of its own; groups included."""
-    found: dict[str, str] = {}
+def tree_keys(cfg: Any) -> list[str]:
+    """Every full key of a config, sections included."""
+    found: list[str] = []
 
     def walk(node: Any, path: str) -> None:
-        for name in node:
-            full = f"{path}.{name}" if path else str(name)
+        for name in map(str, node):
+            full = f"{path}.{name}" if path else name
             if full == "hydra":
                 continue
-            found[full] = str(name)
+            found.append(full)
             child = node._get_node(name)
             if has_keys(child):
                 walk(child, full)
@@ -134,7 +156,7 @@ def _tree_keys(cfg: Any) -> dict[str, str]:
     return found
 
 
-def _unknown(cause: Any, text: str, where: str) -> ConfigError:
+def _unknown(cause: Any, text: str, where: str, overrides: Sequence[str]) -> ConfigError:
     key = re.match(r"Could not override '(.+?)'", text)
     full = str(cause.full_key or cause.key)
     if key and not full.startswith(key[1] + "."):
@@ -155,27 +177,20 @@ def _unknown(cause: Any, text: str, where: str) -> ConfigError:
                 f"leave the choice of {group} to it, or choose one that has it; this has {', '.join(names)}",
             )
         return ConfigError(where + str(unknown_key(str(cause.key), path, names)))
-    return _unknown_name(full, _tree_keys(root) if isinstance(root, DictConfig) else {}, "")
+    return _unknown_name(full, tree_keys(root) if isinstance(root, DictConfig) else [], overrides)
 
 
-def _unknown_name(full: str, keys: dict[str, str], where: str) -> ConfigError:
-    """Suggest from the whole tree: the likeliest full key, else the same key in another section."""
-    keys = keys or {group: group for group in GROUPS}
-    path, _, leaf = full.rpartition(".")
-    near = nearest(full, keys)
-    elsewhere = [k for k, name in keys.items() if name == leaf]
-    if elsewhere and (near is None or keys[near] != leaf):
-        near = " or ".join(elsewhere[:3])
-    if near is None:
-        initials = {"".join(part[:1] for part in name.split("_")): name for name in keys.values()}
-        same_name = initials.get(leaf) or nearest(leaf, keys.values())
-        near = " or ".join([k for k, name in keys.items() if name == same_name][:3]) or None
-    section = [name for k, name in keys.items() if k.rpartition(".")[0] == path]
-    return ConfigError(
-        f"{where}unknown key {full}",
-        f"did you mean {near}?" if near else "",
-        f"{path or 'the config'} has {', '.join(section)}" if section else "",
-    )
+def _unknown_name(full: str, keys: list[str], overrides: Sequence[str]) -> ConfigError:
+    """What is meant, looked for in the whole tree; for a group, with what its value means there."""
+    keys = keys or list(GROUPS)
+    line, meant = hint(full, keys), near(full, keys)
+    value = dict(each.lstrip("+~").partition("=")[::2] for each in overrides).get(full, "")
+    if meant and meant[0] in GROUPS and line.startswith("did you mean"):
+        line += f" say {catalog.option(meant[0], value) or meant[0] + '=NAME'}"
+    section = full.rpartition(".")[0]
+    section = section if section in keys else ""
+    beside = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == section]
+    return ConfigError(f"unknown key {full}", line, f"{section or 'the config'} has {', '.join(beside)}")
 
 
 def _wrong_value(cause: Any, text: str, where: str) -> ConfigError:
@@ -190,9 +205,11 @@ def _wrong_value(cause: Any, text: str, where: str) -> ConfigError:
         return no_such_option(f"listener/{what.partition('=')[2].strip('[]')}", ())
     if not is_dataclass(schema) or name not in hints(schema):
         return ConfigError(f"{what}: {str(cause).splitlines()[0]}")
-    hint = hints(schema)[name]
+    kind = hints(schema)[name]
     return ConfigError(
-        f"{what}: it must be {words(hint)}{integral(cause.value, hint)}", meaning(schema, name, full)
+        f"{what}: it must be {words(kind)}{rewritten(cause.value, kind)}",
+        meaning(schema, name, full),
+        "several seeds in one run: seed=FIRST replicas=NUMBER" if full in ("seed", "replicas") else "",
     )
 
 

@@ -14,6 +14,9 @@ from dataclasses import Field, field, fields, is_dataclass
 from functools import cache
 from typing import Any
 
+from rlrun.config.vocabulary import hint
+from rlrun.config.vocabulary import nearest as nearest
+
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -31,15 +34,6 @@ def printable(text: str, limit: int = 400) -> str:
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
 
 
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The name most like `name`, in any case, if one is like it at all."""
-    from difflib import get_close_matches
-
-    folded = {candidate.lower(): candidate for candidate in names}
-    found = get_close_matches(name.lower(), folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
-
-
 def key(
     doc: str,
     *,
@@ -48,14 +42,17 @@ def key(
     above: float | None = None,
     below: float | None = None,
     choices: Sequence[Any] | None = None,
+    per_replica: bool = False,
 ) -> Any:
     """A config field: its meaning, and the closed or open bounds of its value.
 
     The bounds of a list are those of its elements. A None value, where the type admits it,
-    passes every bound.
+    passes every bound. `per_replica` says that an algorithm reads it through
+    `rlrun.parts.numbers`, so that it may differ between replicas.
     """
     bounds = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
-    return field(metadata={"doc": doc} | {k: v for k, v in bounds.items() if v is not None})
+    known = {k: v for k, v in bounds.items() if v is not None}
+    return field(metadata={"doc": doc, "per_replica": per_replica} | known)
 
 
 def violations(config: Any, path: str = "") -> list[str]:
@@ -82,10 +79,8 @@ def _broken(value: Any, bounds: Mapping[str, Any]) -> list[str]:
     if isinstance(value, float) and not math.isfinite(value):
         return ["it must be a finite number"]
     if "choices" in bounds and value not in bounds["choices"]:
-        near = nearest(str(value), map(str, bounds["choices"]))
-        return [
-            "it must be one of " + _listing(bounds["choices"]) + (f"; did you mean {near}?" if near else "")
-        ]
+        near = hint(str(value), map(str, bounds["choices"]))
+        return ["it must be one of " + _listing(bounds["choices"]) + (near and f"; {near}")]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         tests = {
             "min": lambda b: value >= b,
@@ -149,15 +144,39 @@ def meaning(schema: type, name: str, path: str) -> str:
 def unknown_key(name: str, path: str, names: Iterable[str]) -> ConfigError:
     """The refusal of a key that a section does not have."""
     names, prefix = list(names), path and path + "."
-    near = nearest(name, names)
     return ConfigError(
         f"unknown key {prefix}{name}",
-        f"did you mean {prefix}{near}?" if near else "",
+        hint(prefix + name, [prefix + each for each in names]),
         f"{path or 'the config'} has {_listing(names)}",
     )
 
 
-def integral(value: Any, hint: Any) -> str:
-    """A hint for who writes 1e5 where an integer is asked for."""
-    whole = isinstance(value, float) and value.is_integer()
-    return f" (write {int(value)})" if whole and (hint is int or int in typing.get_args(hint)) else ""
+def rewritten(value: Any, kind: Any) -> str:
+    """How to write what was meant by a value of the wrong type: 100000 for 100k, null for None."""
+    meant: Any = None
+    kinds = typing.get_args(kind) or (kind,)
+    if type(None) in kinds and str(value).lower() in ("none", "nil", "off", "false"):
+        meant = "null"
+    elif typing.get_origin(kind) is list and not isinstance(value, (list, tuple, dict)):
+        meant = f"[{value}]"
+    elif {int, float} & set(kinds) and not isinstance(value, bool):
+        number = _number(str(value))
+        meant = whole_number(str(value)) if int in kinds else number
+    return "" if meant is None else f" (write {meant})"
+
+
+def whole_number(text: str) -> int | None:
+    """The integer that people write as 100k, 1e5 or 10**6; None if it is none, or 0."""
+    number = _number(text)
+    return int(number) if number and number.is_integer() else None
+
+
+def _number(text: str) -> float | None:
+    """The number that people write as 100k, 2.5M, 1e5, 10**6, 1,000,000 or 5%; None if it is none."""
+    text = re.sub(r"[_ ']|,(?=\d{3}(,\d{3})*$)", "", text.lower())
+    found = re.fullmatch(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(?:([kmg%])|(?:\*\*|\^)(\d\d?))?", text)
+    if not found:
+        return None
+    number, factor = float(found[1]), {"k": 1e3, "m": 1e6, "g": 1e9, "%": 0.01}.get(found[2] or "", 1)
+    number = number ** int(found[3] or 1) * factor
+    return number if math.isfinite(number) else None

@@ -16,7 +16,7 @@ from typing import Any
 
 from rlrun import registry
 from rlrun.config import catalog
-from rlrun.config.keys import NAME, ConfigError, hints, integral, meaning, unknown_key, words
+from rlrun.config.keys import NAME, ConfigError, hints, meaning, rewritten, unknown_key, words
 from rlrun.config.run import GROUPS, RunConfig, check
 
 _MAX_DEPTH, _MAX_NODES, _MAX_TEXT = 16, 100_000, 4096
@@ -98,7 +98,7 @@ def _build(schema: type, data: Any, path: str) -> Any:
         try:
             values[name] = _convert(data[name], hints(schema)[name], where)
         except _WrongType as wrong:
-            whole = integral(data[name], hints(schema)[name])
+            whole = rewritten(data[name], hints(schema)[name])
             raise ConfigError(
                 f"{where} is {data[name]!r}: it must be {wrong}{whole}", meaning(schema, name, where)
             ) from None

@@ -64,7 +64,12 @@ class MainKeys:
     def problems(self) -> list[str]:
         found = []
         if not re.fullmatch(r"cpu|mps|cuda(:\d+)?", self.device):
-            found.append(f"device is {self.device}: it must be cpu, cuda, cuda:<number> or mps")
+            like = re.fullmatch(r"(auto|(?:gpu|cuda|nvidia)?[:_]?(\d*))", self.device.lower())
+            meant = like and (
+                "cpu or cuda" if like[1] == "auto" else f"cuda:{like[2]}" if like[2] else "cuda"
+            )
+            near = f"; did you mean {meant}?" if meant else ""
+            found.append(f"device is {self.device}: it must be cpu, cuda, cuda:<number> or mps{near}")
         if not self.out:
             found.append("out is empty: it must be a folder, such as outputs")
         found += [

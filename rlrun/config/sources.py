@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import hydra._internal.hydra
 import yaml
@@ -28,9 +28,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
-from rlrun import registry
 from rlrun.config import catalog
 from rlrun.config.keys import ConfigError
 from rlrun.config.run import REGISTERED, MainKeys
@@ -76,7 +75,8 @@ class SchemaSource(ConfigSource):
 class YamlSource(FileConfigSource):
     """YAML files inside a folder, never outside it; bounded in size and aliases."""
 
-    model: type | None = None  # the schema of the model that the overrides ask for
+    model: str | None = None  # the model that the overrides ask for
+    imports: ClassVar[list[str]] = []  # the modules that the files read so far name
 
     def _inside(self, config_path: str) -> bool:
         parts = re.split(r"[/\\]", config_path)
@@ -106,21 +106,37 @@ class YamlSource(FileConfigSource):
             raise ConfigError(f"{path}: not text in UTF-8", str(error)) from error
         if not isinstance(result.config, DictConfig):
             raise ConfigError(f"{path}: it must hold keys and values")
+        if "/" in config_path:
+            self._import(result.config, path)
         if config_path.startswith(("algo/", "tuned/")):
             self._fit_model(result.config)
-        if config_path.startswith("listener/") and "package" not in result.header:
+        if config_path.startswith("listener/") and result.header.get("package") is None:
             result.header["package"] = f"listener.{Path(config_path).stem}"  # each has keys of its own
-        modules = result.config.get("imports")
-        if modules and OmegaConf.is_list(modules):  # before its defaults ask for their schemas
-            catalog.import_modules(map(str, modules))
         return result
+
+    def _import(self, config: DictConfig, path: Path) -> None:
+        """Import what a recipe's `imports` names, before its defaults ask for their schemas.
+
+        The key is the run's, in whatever package the recipe is: `Loader` adds it up over all recipes.
+        """
+        if "imports" not in config:
+            return
+        modules = config.pop("imports")
+        if not OmegaConf.is_list(modules):
+            raise ConfigError(
+                f"{path}: imports is {modules}: it must be a list of modules", f"say imports: [{modules}]"
+            )
+        names = list(map(str, modules))
+        YamlSource.imports += names
+        catalog.import_modules(names)
 
     def _fit_model(self, config: DictConfig) -> None:
         """Leave out what a recipe sets for a model of its own, where another kind was asked for."""
         settings = config._get_node("model")
-        if self.model is not None and isinstance(settings, DictConfig):
-            known = {f.name for entry in registry.entries("model") for f in fields(entry.config)}
-            for name in (known - {f.name for f in fields(self.model)}) & set(settings):
+        asked = self.model in catalog.recipes("model") and catalog.entry("model", self.model or "")
+        if asked and isinstance(settings, DictConfig):
+            known = {f.name for entry in catalog.everything("model") for f in fields(entry.config)}
+            for name in (known - {f.name for f in fields(asked.config)}) & set(settings):
                 del settings[name]
 
     def _check(self, path: Path) -> None:
@@ -136,17 +152,30 @@ class YamlSource(FileConfigSource):
 
 
 class Loader(ConfigLoaderImpl):
-    """Composes as Hydra does, also each job of a sweep; recipes learn which model was asked for."""
+    """Composes as Hydra does, also each job of a sweep, and knows which recipes are asked for.
+
+    What they import is imported first, so that any of them may use what another brings; the composed
+    `imports` names it all, so that a run folder does. Recipes learn which model was asked for.
+    """
 
     def load_configuration(
         self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any
     ) -> Any:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-        asked = [str(override.value()) for override in parsed if override.key_or_group == "model"]
-        name = asked[-1] if asked and asked[-1] in catalog.recipes("model") else None
-        entry = catalog.entry("model", name) if name else None
-        YamlSource.model = entry.config if entry else None
-        return super().load_configuration(config_name, overrides, *args, **kwargs)
+        YamlSource.model, YamlSource.imports = None, []
+        for override in OverridesParser.create().parse_overrides(overrides):
+            group, value = override.key_or_group, override.value()
+            names = [str(each) for each in (value if isinstance(value, list) else [value])]
+            if group in REGISTERED:
+                catalog.import_modules(module for name in names for module in catalog.imports(group, name))
+            if group == "model":
+                YamlSource.model = names[-1]
+        cfg = super().load_configuration(config_name, overrides, *args, **kwargs)
+        imports = cfg._get_node("imports", validate_access=False)
+        if isinstance(imports, ListConfig) and not imports._is_interpolation():
+            for module in YamlSource.imports:
+                if module not in imports:
+                    imports.append(module)
+        return cfg
 
 
 class SearchPath(SearchPathPlugin):

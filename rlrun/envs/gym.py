@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib.util
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.config import key
+from rlrun.config.catalog import import_modules
 from rlrun.config.keys import nearest
 from rlrun.envs import EnvConfig
 from rlrun.registry import register
@@ -37,6 +40,21 @@ WRAPPERS = (
     "StickyAction",
     "TimeAwareObservation",
 )
+# Where ids of other packages come from: their beginning, what pip calls the package, and Python.
+PACKAGES = {
+    r"ALE/|\w+(NoFrameskip|Deterministic|-ram)-|(Pong|Breakout|SpaceInvaders|Qbert|Seaquest|BeamRider|Enduro|"
+    r"MsPacman|Asteroids|MontezumaRevenge)-v": ("ale-py", "ale_py"),
+    r"MiniGrid-|BabyAI-": ("minigrid", "minigrid"),
+    r"Fetch|Hand|AntMaze|PointMaze|Adroit|FrankaKitchen|Maze": ("gymnasium-robotics", "gymnasium_robotics"),
+    r"dm_control/|bsuite/|dm_lab": ("shimmy", "shimmy"),
+    r"Meta-World/": ("metaworld", "metaworld"),
+    r"Panda\w+-v": ("panda-gym", "panda_gym"),
+    r"PyFlyt/": ("PyFlyt", "PyFlyt.gym_envs"),
+    r"Vizdoom": ("vizdoom", "vizdoom.gymnasium_wrapper"),
+    r"(highway|merge|roundabout|parking|intersection|racetrack)-": ("highway-env", "highway_env"),
+    r"popgym-": ("popgym", "popgym"),
+    r"(mo|minecart|deep-sea-treasure|resource-gathering)-": ("mo-gymnasium", "mo_gymnasium"),
+}
 RESERVED = ("id", "render_mode", "max_episode_steps", "disable_env_checker")
 
 
@@ -76,8 +94,7 @@ class GymConfig(EnvConfig):
 
         if self.id in gymnasium.registry:
             return []
-        hint = _suggestion(self.id, gymnasium.registry, "gymnasium.pprint_registry() lists them")
-        return [f"id is {self.id}: Gymnasium knows no such environment; {hint}"]
+        return [f"id is {self.id}: Gymnasium knows no such environment; {_whereabouts(self.id)}"]
 
 
 @register("env", "gym", GymConfig)
@@ -87,6 +104,9 @@ def gym(config: GymConfig, num_envs: int) -> VectorEnv:
     problems = config.problems()
     if problems:
         raise ValueError("env." + problems[0])
+    module, colon, _ = config.id.partition(":")
+    if colon:
+        import_modules([module], "env.id")
     wrappers = [_wrapper(entry) for entry in config.wrappers]
     return GymVectorEnv(config.id, num_envs, config.max_steps, config.kwargs, wrappers)
 
@@ -97,6 +117,19 @@ def _wrapper(entry: Any) -> tuple[str, Any]:
         name, arguments = next(iter(entry.items()))
         return str(name), arguments if arguments is not None else {}
     return str(entry), {}
+
+
+def _whereabouts(env_id: str) -> str:
+    """What to do about an id that is not registered."""
+    import gymnasium
+
+    for beginning, (package, module) in PACKAGES.items():
+        if re.match(beginning, env_id):
+            there = importlib.util.find_spec(module.partition(".")[0]) is not None
+            return ("" if there else f"pip install {package}, and ") + f"add imports=[{module}]"
+    newest_first = sorted(gymnasium.registry, reverse=True)
+    same = [known for known in newest_first if known.rpartition("/")[2] == env_id.rpartition("/")[2]]
+    return _suggestion(env_id, same or newest_first, "gymnasium.pprint_registry() lists them")
 
 
 def _suggestion(name: str, known: Iterable[str], otherwise: str) -> str:

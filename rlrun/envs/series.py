@@ -1,6 +1,7 @@
 """Time series: reading and checking a table, and the config of trading one of its columns.
 
-`env=trading` is the shipped WTI crude oil series, `env=series env.path=my.csv` one's own.
+`env=trading` is the shipped WTI crude oil series, `env=series env.path=my.csv` one's own; both are
+judged by `eval=walk_forward`.
 A file that could mislead is refused: every problem is named by line and column, the first
 three of a kind, with what to do about it.
 """

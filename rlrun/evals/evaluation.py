@@ -72,6 +72,7 @@ class Evaluation(ABC):
     best: tuple[str, str] | None = None  # tag and "max" or "min": the policy is chosen on it
     every: int  # env steps between periodic evaluations
     plan: Mapping[str, Any] | None = None  # which part of the data is trained and judged on, as JSON
+    holds_back: ClassVar[bool] = False  # judges on rows of a time series that training never sees
     once: ClassVar[bool] = False  # the final score is taken a single time: looking again would be choosing
 
     @property

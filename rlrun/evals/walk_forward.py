@@ -81,7 +81,7 @@ class WalkForwardConfig(folds.SplitConfig):
 class WalkForward(Evaluation):
     """Fit, choose, test; fold by fold, all folds and seeds side by side."""
 
-    once = True
+    holds_back = once = True
 
     def __init__(self, config: WalkForwardConfig, run: RunConfig) -> None:
         self.config, self.run = config, run

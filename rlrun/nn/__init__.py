@@ -27,9 +27,10 @@ if TYPE_CHECKING:
     from rlrun.nn.optim import Adam as Adam
     from rlrun.nn.optim import flatten as flatten
     from rlrun.nn.record import Recorded as Recorded
-    from rlrun.nn.record import RecordError as RecordError
+    from rlrun.nn.record import recordable as recordable
     from rlrun.nn.reference import NNLSTM as NNLSTM
     from rlrun.nn.reference import Copies as Copies
+    from rlrun.nn.tape import RecordError as RecordError
 
 _HOME = {
     "Adam": "optim",
@@ -46,11 +47,12 @@ _HOME = {
     "NNLSTM": "reference",
     "Network": "network",
     "Plan": "network",
-    "RecordError": "record",
+    "RecordError": "tape",
     "Recorded": "record",
     "RunningNorm": "norm",
     "build_network": "network",
     "flatten": "optim",
+    "recordable": "record",
 }
 
 

@@ -1,7 +1,8 @@
 """Convolutions over pictures with a replica axis: one grouped product serves all replicas.
 
-Which axis of a picture holds the channels is told from its shape, as in Gymnasium's own
-environments: [H, W], [H, W, C] (colours) or [C, H, W] (stacked frames), C the smaller.
+Which axes of a picture are its rows and columns is told from its shape: [H, W], [H, W, C]
+(colours) or [C, H, W] (stacked frames), and either of the last two stacked, [K, H, W, C]. H and
+W are the two that are alike; where that does not tell, C is the smaller, and the last if none is.
 """
 
 from __future__ import annotations
@@ -41,15 +42,25 @@ class Conv(nn.Module):
             ConfigError: it is no picture, or too small for the layers.
         """
         super().__init__()
-        if len(shape) not in (2, 3):
+        if len(shape) not in (2, 3, 4):
             raise ConfigError(
                 f"model: convolutions read pictures, and these observations have shape {list(shape)}",
                 "use model=mlp or model=lstm",
             )
-        self._shape = shape if len(shape) == 3 else (*shape, 1)
-        self._channels_last = len(shape) == 2 or shape[2] <= shape[0]
-        height, width, channels = self._shape if self._channels_last else (*self._shape[1:], self._shape[0])
-        self._pixels = math.prod(shape)
+        h = rows_axis(shape)
+        height, width = shape[h : h + 2]
+        needed = smallest(kernels)
+        if min(height, width) < needed:
+            raise ConfigError(
+                f"model: these convolutions need pictures of at least {needed} x {needed} pixels, and those "
+                f"of shape {list(shape)} have {height} x {width}",
+                "use smaller model.kernels and model.strides, or fewer; model=cnn is sized for small ones",
+            )
+        self._shape, self._pixels = shape, math.prod(shape)
+        self._size, channels = (height, width), self._pixels // (height * width)
+        # [R, rows, *shape] -> [rows, R, *channels, H, W]
+        others = [axis for axis in range(len(shape)) if axis not in (h, h + 1)]
+        self._order = (1, 0, *(2 + axis for axis in (*others, h, h + 1)))
         gain = math.sqrt(2.0) if init.kind == "orthogonal" else 1.0
         self._strides, self._activation = [kernel.stride for kernel in kernels], ACTIVATIONS[activation]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
@@ -59,23 +70,34 @@ class Conv(nn.Module):
             shaped = weight.mT.reshape(-1, kernel.channels, channels, kernel.size, kernel.size)
             self.weights.append(nn.Parameter(shaped.contiguous()))
             self.biases.append(nn.Parameter(init.bias(kernel.channels, fan=fan, gain=gain)))
-            if kernel.size > min(height, width):
-                raise ConfigError(
-                    f"model.kernels has {kernel.size}, and only {height} x {width} pixels reach that layer",
-                    f"the pictures are {list(shape)}: use smaller kernels and strides, or fewer layers",
-                )
             height, width = ((n - kernel.size) // kernel.stride + 1 for n in (height, width))
             channels = kernel.channels
         self.out_features = channels * height * width + in_features - self._pixels
 
     def forward(self, x: Tensor) -> Tensor:
         R, rows = x.shape[:2]
-        picture = x[..., : self._pixels].reshape(R, rows, *self._shape).transpose(0, 1)
-        if self._channels_last:
-            picture = picture.permute(0, 1, 4, 2, 3)
-        y = picture.reshape(rows, -1, *picture.shape[3:])  # [rows, R * C, H, W]
+        picture = x[..., : self._pixels].reshape(R, rows, *self._shape).permute(self._order)
+        y = picture.reshape(rows, -1, *self._size)  # [rows, R * C, H, W]
         for weight, bias, stride in zip(self.weights, self.biases, self._strides, strict=True):
             y = torch.conv2d(y, weight.flatten(0, 1), bias.flatten(), stride, groups=R)
             y = self._activation(y)
-        y = y.view(rows, R, -1).transpose(0, 1)
+        # Not a view: of channels that came last, a lone replica's still lie last in memory.
+        y = y.reshape(rows, R, -1).transpose(0, 1)
         return torch.cat((y, x[..., self._pixels :]), -1)
+
+
+def rows_axis(shape: tuple[int, ...]) -> int:
+    """The axis of a picture that counts its rows of pixels; that of its columns follows."""
+    if len(shape) == 2:
+        return 0
+    a, b, c = shape[-3:]
+    channels_last = a == b if (a == b) != (b == c) else c <= a
+    return len(shape) - (3 if channels_last else 2)
+
+
+def smallest(kernels: Sequence[Kernel]) -> int:
+    """The fewest pixels across that leave the last layer one to give."""
+    pixels = 1
+    for kernel in reversed(kernels):
+        pixels = (pixels - 1) * kernel.stride + kernel.size
+    return pixels

@@ -70,5 +70,6 @@ class GRULayer(nn.Module):
 class GRU(Stack):
     """Stacked GRU layers; memory is the h of each layer."""
 
+    recordable = True
     Layer = GRULayer
     leaves = 1

@@ -78,6 +78,7 @@ class LSTMLayer(nn.Module):
 class LSTM(Stack):
     """Stacked LSTM layers; memory is (h, c) of each layer in turn."""
 
+    recordable = True
     Layer = LSTMLayer
     leaves = 2
 

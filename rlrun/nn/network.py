@@ -9,10 +9,11 @@ What a model kind is made of is said by its builder, registered as any other:
     def build(config: MyConfig, in_features: int) -> torch.nn.Module: ...
 
 The builder returns either a `Plan`, as the built-in kinds do, or a plain module, a body
-[..., in_features] -> [..., out]. A plain module is built once a replica, with torch's
+[rows, in_features] -> [rows, out]. A plain module is built once a replica, with torch's
 global generator seeded from the replica's own stream and put back afterwards, and the
 output layer is added behind it. A config may have `normalize_obs` and `previous_action`;
-both work with either.
+both work with either. A module, or a `Plan`'s core, must be a function of its weights and
+its inputs, row by row (`pure`), and is recorded only if it says `recordable = True`.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 import torch
@@ -30,6 +32,8 @@ from rlrun.core import Memory, Spec
 from rlrun.nn.conv import Conv, Kernel
 from rlrun.nn.linear import MLP, Init
 from rlrun.nn.norm import RunningNorm
+from rlrun.nn.pure import ROWS, require_pure
+from rlrun.nn.record import recordable
 from rlrun.nn.reference import Copies
 from rlrun.rng import Stream
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
@@ -90,9 +94,9 @@ def build_network(
     previous = spec.action if getattr(model_config, "previous_action", False) else None
     width = _features(obs_space) + extra_inputs + (_features(previous) if previous is not None else 0)
 
-    build = registry.entry_of(model_config).build
+    entry = registry.entry_of(model_config)
     with torch.random.fork_rng(devices=[]):  # a plain module draws its weights from torch's generator
-        plan = build(model_config, width)
+        plan = entry.build(model_config, width)
     body: nn.Module | None = None
     core: Core | None = None
     if isinstance(plan, Plan):
@@ -108,12 +112,15 @@ def build_network(
             body = nn.Sequential(*layers) if len(layers) > 1 else layers[0]
         if plan.core is not None:
             core = plan.core(width, weights)
+            if isinstance(core, nn.Module):
+                require_pure(core, partial(_run_core, core, width, weights), entry.kind, "core")
             width = core.out_features
         hidden, activation = plan.head, plan.activation
     else:
         weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device)
         body = _copies(model_config, width, init).to(spec.device, dtype)
-        width = _out_features(plan.eval(), width)
+        run = partial(_run_body, plan.to(spec.device, dtype), width)
+        width = require_pure(plan, run, entry.kind).shape[-1]
         hidden, activation = (), "relu"
     outputs = [*heads, Head(1)] if dueling else heads
     head = MLP(width, hidden, activation, weights, outputs)
@@ -130,12 +137,27 @@ def _copies(config: Any, in_features: int, init: Stream) -> Copies:
     return Copies(modules)
 
 
-def _out_features(body: nn.Module, in_features: int) -> int:
-    known = getattr(body, "out_features", None)
-    if isinstance(known, int):
-        return known
-    with torch.no_grad():
-        return int(body(torch.zeros(1, in_features)).shape[-1])
+def _run_body(body: nn.Module, width: int, rows: int) -> Tensor:
+    """What a plain module makes of the last rows of some features: [rows, out]."""
+    weight = next(body.parameters(), torch.empty(0))
+    out = body(_numbers(width)[-rows:].to(weight))
+    if not isinstance(out, Tensor) or out.shape[:-1] != (rows,):
+        raise ValueError(f"it gives {list(out.shape) if isinstance(out, Tensor) else type(out).__name__}")
+    return out
+
+
+def _run_core(core: Core, width: int, weights: Init, rows: int) -> Tensor:
+    """What a core makes of a step and of a sequence of two, in so many environments: [rows, columns]."""
+    x = _numbers(width)[-rows:].to(weights.device, weights.dtype).expand(weights.replicas, -1, -1)
+    memory, first = core.initial_memory(rows), torch.zeros(x.shape[:2], dtype=torch.bool, device=x.device)
+    step, _ = core.step(x, memory, first)
+    sequence, _ = core.forward(torch.stack((x, x), 1), memory, torch.stack((first, first), 1))
+    return torch.cat((step.unsqueeze(1), sequence), 1).transpose(0, 2).flatten(1)
+
+
+def _numbers(width: int) -> Tensor:
+    """A few rows of features between 0 and 1, all of them different."""
+    return torch.arange(1.0, ROWS * width + 1).mul_(0.618034).fmod_(1.0).view(ROWS, width)
 
 
 def _features(space: Space) -> int:
@@ -170,8 +192,9 @@ class Network(nn.Module):
         self.replicas = replicas
         self.recurrent = core is not None or previous is not None
         self.out_features = head.out_features - 1 if dueling else head.out_features
-        # A module of somebody's own may do anything; torch's nn.LSTM has to be told where to stop.
-        self.recordable = not any(isinstance(module, Copies) for module in self.modules())
+        # Bodies and cores may be somebody's own, and torch's nn.LSTM has to be told where to stop.
+        theirs = [body] if isinstance(body, Copies) else []
+        self.recordable = recordable(*theirs, *([] if core is None else [core]))
         weight = next(head.parameters())
         self._dtype, self._device = weight.dtype, weight.device
         # Attributes of a module are slow to read, and the small networks of reinforcement

@@ -57,16 +57,16 @@ class Adam:
     """Minimises losses [R]; `flat` [R, P] holds the parameters of the given modules.
 
     `max_grad_norm` bounds each replica's gradient: its global norm (clip="norm") or every
-    element of it (clip="value"). Only the given modules' gradients are computed, and
-    none is left behind in `.grad`.
+    element of it (clip="value"). It and `eps` are numbers, or one for each replica [R].
+    Only the given modules' gradients are computed, and none is left behind in `.grad`.
     """
 
     def __init__(
         self,
         modules: nn.Module | Iterable[nn.Module],
         *,
-        eps: float = 1e-8,
-        max_grad_norm: float | None = None,
+        eps: float | np.ndarray = 1e-8,
+        max_grad_norm: float | np.ndarray | None = None,
         clip: str = "norm",
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
@@ -79,8 +79,9 @@ class Adam:
         self._grad, self._square = self._news.unbind()
         self._grads = _views(self._grad, self._parameters)
         # Constants are tensors: arithmetic with Python's numbers takes twice as long.
-        self._eps, self._inf, self._tiny = self.flat.new_tensor([eps, torch.inf, 1e-6]).unbind()
-        self._max = self._inf if max_grad_norm is None else self.flat.new_tensor(max_grad_norm)
+        self._inf, self._tiny = self.flat.new_tensor([torch.inf, 1e-6]).unbind()
+        self._eps = self._constant(eps)
+        self._max = self._inf if max_grad_norm is None else self._constant(max_grad_norm)
         # 1 - beta^t after t steps, [2, R, 1]: in float64, for float32 loses half of its digits in the
         # first steps, and not quite 0 before them, so that it can be divided by.
         decays = torch.tensor(betas, dtype=torch.float64, device=self.flat.device).view(2, 1, 1)
@@ -88,6 +89,11 @@ class Adam:
         self._correction = torch.full_like(decays, 1e-300).repeat(1, len(self.flat), 1)
         self._weights = torch.zeros_like(self._moments[..., :1])
         self._rates = torch.zeros_like(self._m[:, :1])
+
+    def _constant(self, value: float | np.ndarray) -> Tensor:
+        """A number for all replicas, or [R, 1]."""
+        constant = self.flat.new_tensor(value)
+        return constant.unsqueeze(1) if constant.ndim else constant
 
     def step(self, loss: Tensor, learning_rate: float | np.ndarray | Tensor) -> Tensor:
         """One step down loss [R]; returns the gradient norms before clipping, [R], detached.

@@ -2,49 +2,55 @@
 
 Most of what a gradient step of a small network costs is not arithmetic but bookkeeping:
 Python between the operations, autograd's graph, its walk backwards. For given shapes all
-of it ends in the same list of operations every time. `Recorded` writes that list down (a
-Wengert list: "A simple automatic derivative evaluation program", 1964), leaves out what
-has no effect, and from then on runs it as straight-line code: the same operations in the
-same order, so the results are the same to the bit.
+of it ends in the same list of operations every time. `Recorded` writes that list down,
+leaves out what has no effect, and from then on runs it as straight-line code: the same
+operations in the same order, so the results are the same to the bit.
 
 The function must depend on nothing but tensors: its arguments, and those that live on
 between calls, such as weights and moments, which it may change in place. It must not read
 numbers out of tensors, or use arrays or Python numbers that change from call to call; such
 things are arguments. Random numbers it may draw from the streams that it is said to draw
 from. The first two calls are both written down and must agree, so that a breach of these
-rules is an error there, and not learned from.
+rules is an error there, and not learned from. What changes later is found by `RLRUN_CHECK=1`
+in the environment: then the 4th, 8th, 16th call and so on are made both ways, and must come
+to the same.
+
+Whose code may be recorded is for its author to say: see `recordable`.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
-from itertools import zip_longest
+import os
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
+from rlrun.nn.tape import RecordError, Script, Tape, map_tensors, storage_of
 from rlrun.rng import Stream
 
 Draw = tuple[Stream, Sequence[int]]  # a block of random numbers, [R, *shape]
 
-_FORMS = 8  # lists kept of one function; calls of yet other shapes are run as they are
+_FORMS = 8  # lists kept of one function; calls of yet other forms are run as they are
 
 
-class RecordError(RuntimeError):
-    """A function that depends on more than its tensors."""
+def recordable(*parts: Any) -> bool:
+    """Whether all of these say of themselves, by `recordable = True`, that they keep the rules.
+
+    A class says it for itself alone: what a subclass changes is not known to it, so that a
+    subclass that says nothing is run as it is. An object may say it too.
+    """
+    return all(vars(part).get("recordable", vars(type(part)).get("recordable", False)) for part in parts)
 
 
 class Recorded:
     """A function of tensors and arrays, or tuples, dicts and dataclasses of tensors.
 
     It returns detached tensors, or tuples and dicts of them. There is one list for each
-    combination of shapes and of whatever else is among the arguments.
+    form of the arguments: shapes, strides, types and devices of the tensors, and whatever
+    else is among them, by type and value.
     """
 
     def __init__(
@@ -56,11 +62,15 @@ class Recorded:
         """
         self._function, self._streams = function, streams
         self._most = _FORMS if when else 0
-        self._tapes: dict[tuple[Any, ...], Tape] = {}  # of the first call
+        self._scripts: dict[tuple[Any, ...], Script] = {}  # of the first call
         self._programs: dict[tuple[Any, ...], tuple[Callable[..., Any], list[Draw]]] = {}
+        self._check = os.environ.get("RLRUN_CHECK", "0") not in ("", "0")
+        self._checks: dict[tuple[Any, ...], _Check] = {}  # of each program, where they are asked for
 
     def __call__(self, *args: Any) -> Any:
         args = tuple([torch.from_numpy(arg) if isinstance(arg, np.ndarray) else arg for arg in args])
+        if not self._most:
+            return map_tensors(self._function(*args), Tensor.detach)
         inputs: list[Tensor] = []
         form: list[Any] = []
         for arg in args:
@@ -69,310 +79,144 @@ class Recorded:
         known = self._programs.get(key)
         if known is None:
             return self._record(key, inputs, args)
-        program, draws = known
-        for stream, shape in draws:
-            inputs.append(stream.uniform(*shape))
-        with torch.inference_mode():  # without a thought of gradients
-            return program(*inputs)
+        if self._checks and self._checks[key].due():
+            return self._replay_and_run(key, inputs, args)
+        return _replay(*known, inputs)
 
     def _record(self, key: tuple[Any, ...], inputs: list[Tensor], args: tuple[Any, ...]) -> Any:
         """One of the first two calls with arguments of this form, or one too many to be kept."""
-        before = self._tapes.pop(key, None)
-        full = before is None and len(self._tapes) + len(self._programs) >= self._most
+        before = self._scripts.pop(key, None)
+        full = before is None and len(self._scripts) + len(self._programs) >= self._most
         if full or len(set(map(id, inputs))) < len(inputs):  # inputs are told apart by identity
-            return _map(self._function(*args), Tensor.detach)
+            return map_tensors(self._function(*args), Tensor.detach)
+        tape, results = self._listen(inputs, args)
+        script = tape.script()
+        if before is None:
+            self._scripts[key] = script
+        else:
+            script.compare(before)
+            self._programs[key] = tape.program(), [(stream, out.shape[1:]) for stream, out in tape.drawn]
+            if self._check:
+                self._checks[key] = _Check(script)
+        return map_tensors(results, Tensor.detach)
+
+    def _listen(self, inputs: list[Tensor], args: tuple[Any, ...]) -> tuple[Tape, Any]:
+        """Run the function as it is, on tape."""
         tape = Tape(self._streams)
         with tape:
             results = self._function(*args)
         tape.name_all([*inputs, *(out for _, out in tape.drawn)], results)
-        if before is None:
-            self._tapes[key] = tape
-        else:
-            tape.compare(before)
-            self._programs[key] = tape.program(), [(stream, out.shape[1:]) for stream, out in tape.drawn]
-        return _map(results, Tensor.detach)
+        return tape, results
+
+    def _replay_and_run(self, key: tuple[Any, ...], inputs: list[Tensor], args: tuple[Any, ...]) -> Any:
+        """A call made both ways, from the same state; RecordError where they differ."""
+        check = self._checks[key]
+        state = _State(check.script, inputs, self._streams)
+        before = state.copy()
+        replayed = map_tensors(_replay(*self._programs[key], list(inputs)), Tensor.clone)
+        after = state.copy()
+        state.restore(before)
+        try:
+            tape, results = self._listen(inputs, args)
+            tape.script().compare(check.script)
+            _compare(results, replayed, "")
+            state.compare(after)
+        except RecordError as error:
+            raise RecordError(f"{error} (at call {check.calls}, after those that were recorded)") from None
+        return map_tensors(results, Tensor.detach)
+
+
+def _replay(program: Callable[..., Any], draws: list[Draw], inputs: list[Tensor]) -> Any:
+    for stream, shape in draws:
+        inputs.append(stream.uniform(*shape))
+    with torch.inference_mode():  # without a thought of gradients
+        return program(*inputs)
 
 
 def _flatten(value: Any, inputs: list[Tensor], form: list[Any]) -> None:
     """Append the tensors in `value` to inputs, and what is fixed about it to form."""
     if isinstance(value, Tensor):
         inputs.append(value)
-        form.append(value.shape)
+        form.append((value.shape, value.stride(), value.dtype, value.device))
     elif isinstance(value, (tuple, list)):
-        form.append(len(value))
+        form.append((type(value), len(value)))
         for item in value:
             _flatten(item, inputs, form)
     elif isinstance(value, dict):
-        form.extend(value)
+        form.append((type(value), *value))
         for item in value.values():
             _flatten(item, inputs, form)
     elif hasattr(value, "__dataclass_fields__"):
+        form.append(type(value))
         for name in value.__dataclass_fields__:
             _flatten(getattr(value, name), inputs, form)
-    else:
-        form.append(value)
+    else:  # 1, True and 1.0 are equal, as are 0.0 and -0.0
+        form.append((type(value), repr(value) if isinstance(value, float) else value))
 
 
-def _map(value: Any, function: Callable[[Tensor], Any]) -> Any:
-    """`value` with every tensor in its lists, tuples and dicts replaced."""
+class _Check:
+    """When a program is to be held against the function again: at its calls 4, 8, 16 and so on."""
+
+    def __init__(self, script: Script) -> None:
+        self.script, self.calls = script, 2
+
+    def due(self) -> bool:
+        """Count one more call."""
+        self.calls += 1
+        return self.calls & (self.calls - 1) == 0
+
+
+class _State:
+    """All that a function reads and may change: memory of tensors, and how far its streams have come."""
+
+    def __init__(self, script: Script, inputs: list[Tensor], streams: Sequence[Stream]) -> None:
+        self._script, self._streams = script, streams
+        named = {f"i{k}": tensor for k, tensor in enumerate(inputs)} | dict(script.outside)
+        memory = {storage_of(tensor): (name, tensor.detach()) for name, tensor in named.items()}
+        self._memory = {  # all that is stored where a tensor is a part of it
+            name: tensor.new_empty(0).set_(tensor.untyped_storage()) for name, tensor in memory.values()
+        }
+
+    def copy(self) -> tuple[dict[str, Tensor], list[np.ndarray]]:
+        memory = {name: values.clone() for name, values in self._memory.items()}
+        return memory, [stream.counter.copy() for stream in self._streams]
+
+    def restore(self, saved: tuple[dict[str, Tensor], list[np.ndarray]]) -> None:
+        for name, values in saved[0].items():
+            self._memory[name].copy_(values)
+        for stream, counter in zip(self._streams, saved[1], strict=True):
+            stream.counter = counter
+
+    def compare(self, replayed: tuple[dict[str, Tensor], list[np.ndarray]]) -> None:
+        """RecordError if it is not what replaying left."""
+        for name, values in replayed[0].items():
+            if not _agree(self._memory[name], values):
+                raise RecordError(f"{_DEPENDS}: it leaves other values in {name} of {self._script.use(name)}")
+        for stream, counter in zip(self._streams, replayed[1], strict=True):
+            if not np.array_equal(stream.counter, counter):
+                raise RecordError(f"{_DEPENDS}: it draws another number of random numbers")
+
+
+_DEPENDS = "a recorded function must depend on its tensors alone, and no longer does what was recorded"
+
+
+def _compare(results: Any, replayed: Any, path: str) -> None:
+    """RecordError if results differ from those that replaying gave."""
+    for (where, result), (_, other) in zip(_leaves(results, path), _leaves(replayed, path), strict=True):
+        if not _agree(result, other):
+            raise RecordError(f"{_DEPENDS}: it gives another result{where}")
+
+
+def _agree(a: Tensor, b: Tensor) -> bool:
+    """To the bit on a CPU, to rounding where sums may be made in any order."""
+    tolerance = (0.0, 0.0) if a.device.type == "cpu" else (1e-4, 1e-6)
+    return (a.dtype, a.shape) == (b.dtype, b.shape) and torch.allclose(a, b, *tolerance, equal_nan=True)
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Tensor]]:
+    """The tensors in a result, each with where it stands, such as "['loss']"."""
     if isinstance(value, Tensor):
-        return function(value)
-    if isinstance(value, (tuple, list)):
-        return type(value)([_map(item, function) for item in value])
-    if isinstance(value, dict):
-        return {name: _map(item, function) for name, item in value.items()}
-    return value
-
-
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, (tuple, list)):
-        for item in value:
-            yield from _tensors(item)
-    elif isinstance(value, dict):
-        yield from _tensors(tuple(value.values()))
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-@dataclasses.dataclass(frozen=True)
-class _Name:
-    """Stands for a tensor of that name in what is printed."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-
-# Operations whose results depend on nothing but shapes.
-_FILLS = frozenset(
-    "aten::" + name
-    for name in (
-        *("zeros", "ones", "full", "arange", "eye", "zeros_like", "ones_like", "full_like"),
-        *("new_zeros", "new_ones", "new_full"),
-    )
-)
-
-
-@dataclasses.dataclass
-class _Call:
-    """One operation with the very tensors that it read and made."""
-
-    op: Any
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    out: Any
-
-    @property
-    def name(self) -> str:
-        return self.op._schema.name
-
-    @property
-    def read(self) -> list[Tensor]:
-        return list(_tensors((self.args, self.kwargs)))
-
-    @property
-    def made(self) -> list[Tensor]:
-        """Those it changed in place among them."""
-        return list(_tensors(self.out))
-
-    @property
-    def writes(self) -> bool:
-        """Whether it changes one of its arguments."""
-        return self.op._schema.is_mutable
-
-    @property
-    def views(self) -> bool:
-        """Whether it only shows an argument in another way."""
-        return not self.writes and any(r.alias_info is not None for r in self.op._schema.returns)
-
-    def written(self) -> Iterator[Tensor]:
-        for i, argument in enumerate(self.op._schema.arguments):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                yield from _tensors(self.args[i] if i < len(self.args) else self.kwargs.get(argument.name))
-
-    def unchanged(self, ones: Callable[[Tensor], bool]) -> Tensor | None:
-        """The argument that it shows just as it is, or multiplies by `ones`, if so."""
-        if not isinstance(self.out, Tensor) or self.writes:
-            return None
-        base, out = self.args[0], self.out
-        if self.name == "aten::mul" and isinstance(self.args[1], Tensor):
-            a, b = self.args
-            base = a if ones(b) else b if ones(a) else None
-            return base if base is not None and (base.dtype, base.shape) == (out.dtype, out.shape) else None
-        same = self.views and (base.dtype, base.shape, base.stride()) == (out.dtype, out.shape, out.stride())
-        return base if same and base.storage_offset() == out.storage_offset() else None
-
-    def quickest(self) -> Callable[..., Any]:
-        """What to call for it: where PyTorch has a function or method for it, that is quicker."""
-        name = self.name.removeprefix("aten::")
-        if name == "_to_copy" and self.args[0].dtype != self.out.dtype:
-            name = "to"
-        expected = self._outcome(self.op)
-        for home in _HOMES:
-            function = getattr(home, name, None)
-            if function is not None and _equal(self._outcome(function), expected):
-                return function
-        return self.op
-
-    def _outcome(self, function: Callable[..., Any]) -> list[Tensor] | None:
-        """What a function would return and overwrite in the place of this one; None if it refuses."""
-        copies = {id(tensor): tensor.clone() for tensor in self.written()}
-        args, kwargs = _map((self.args, self.kwargs), lambda tensor: copies.get(id(tensor), tensor))
-        try:
-            return [*_tensors(function(*args, **kwargs)), *copies.values()]
-        except (RuntimeError, TypeError):
-            return None
-
-
-_HOMES = (torch, torch._C._nn, getattr(torch._C, "_linalg"), Tensor)  # noqa: B009 (no type stubs)
-
-
-def _equal(ours: list[Tensor] | None, theirs: list[Tensor] | None) -> bool:
-    """Whether these are the same tensors to the bit."""
-    if ours is None or theirs is None or len(ours) != len(theirs):
-        return False
-    return all(
-        a.dtype == b.dtype and a.shape == b.shape and torch.allclose(a, b, 0.0, 0.0, equal_nan=True)
-        for a, b in zip(ours, theirs, strict=True)
-    )
-
-
-class Tape(TorchDispatchMode):
-    """Within it every operation is written down, those of the walk backwards too.
-
-    So is what is drawn from `streams`.
-    """
-
-    def __init__(self, streams: Sequence[Stream]) -> None:
-        super().__init__()
-        self.calls: list[_Call] = []
-        self.drawn: list[tuple[Stream, Tensor]] = []
-        self._streams = streams
-
-    def __enter__(self) -> Tape:
-        for stream in self._streams:
-            stream.drawn = []
-        return super().__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)
-        for stream in self._streams:
-            self.drawn += [(stream, out) for out in stream.drawn or ()]
-            stream.drawn = None
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """No: or PyTorch would import all of its compiler here, which takes a second."""
-        return False
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.data_dependent_output in op.tags:
-            raise RecordError(f"a recorded function must not read numbers out of tensors ({op})")
-        if torch.Tag.nondeterministic_seeded in op.tags:
-            raise RecordError(f"a recorded function must not use PyTorch's random numbers ({op})")
-        out = op(*args, **(kwargs or {}))
-        self.calls.append(_Call(op, args, kwargs or {}, out))
-        return out
-
-    def name_all(self, inputs: list[Tensor], results: Any) -> None:
-        """Name each tensor: i0, i1, ... are inputs, t0, t1, ... made by calls, c0, c1, ... from outside."""
-        self.results, self.count = results, len(inputs)
-        self.names = {id(tensor): f"i{k}" for k, tensor in enumerate(inputs)}
-        self.outside: dict[str, Tensor] = {}
-        for call in self.calls:
-            self._name_outside(call.read)
-            for tensor in call.made:
-                self.names.setdefault(id(tensor), f"t{len(self.names)}")
-        self._name_outside(_tensors(results))
-        self._inputs = inputs  # names go by identity: no tensor may be freed
-
-    def _name_outside(self, tensors: Iterable[Tensor]) -> None:
-        for tensor in tensors:
-            if id(tensor) not in self.names:
-                name = f"c{len(self.outside)}"
-                self.names[id(tensor)], self.outside[name] = name, tensor
-
-    def line(self, call: _Call) -> str:
-        """A call in words, with names in the place of tensors."""
-        args, out = (
-            _map(v, lambda t: _Name(self.names[id(t)])) for v in ((call.args, call.kwargs), call.out)
-        )
-        return f"{call.op}{args} -> {out}"
-
-    def compare(self, other: Tape) -> None:
-        """RecordError if another tape of the same function and shapes says something else."""
-        for mine, theirs in zip_longest(self.calls, other.calls):
-            now, before = (t.line(c) if c else "nothing" for t, c in ((self, mine), (other, theirs)))
-            if now != before:
-                raise RecordError(
-                    f"a recorded function must do the same at every call: not {before} and then {now}"
-                )
-        for name, tensor in self.outside.items():
-            if other.outside.get(name) is not tensor:
-                users = [self.line(call) for call in self.calls if any(t is tensor for t in call.read)]
-                raise RecordError(
-                    "a recorded function must be given what changes: at every call there is another "
-                    f"tensor {name} in {[*users, 'what it returns'][0]}"
-                )
-
-    def program(self) -> Callable[..., Any]:
-        """The tape as a Python function of the inputs, its code written by torch.fx."""
-        constants, calls = self._simplified()
-        graph = torch.fx.Graph()
-        names = [*constants, *(f"i{k}" for k in range(self.count))]
-        nodes: dict[str, Any] = {name: graph.placeholder(name) for name in names}
-
-        def node(tensor: Tensor) -> Any:
-            return nodes[self.names[id(tensor)]]
-
-        quickest = {}
-        for call in calls:
-            args, kwargs = _map((call.args, call.kwargs), node)
-            done = graph.call_function(call.op, args, kwargs)
-            quickest[done] = call.quickest()
-            if isinstance(call.out, Tensor):
-                nodes.setdefault(self.names[id(call.out)], done)
-            elif not call.writes:
-                for k, part in enumerate(call.out):
-                    if isinstance(part, Tensor):  # an unneeded gradient is None
-                        nodes[self.names[id(part)]] = graph.call_function(operator.getitem, (done, k))
-        graph.output(_map(self.results, node))
-        graph.eliminate_dead_code()
-        for done in graph.nodes:
-            done.target = quickest.get(done, done.target)
-        module = torch.fx.GraphModule(torch.nn.Module(), graph)
-        return partial(module.forward, *constants.values())
-
-    def _simplified(self) -> tuple[dict[str, Tensor], list[_Call]]:
-        """Tensors that need not be made at every call, and the calls that are left.
-
-        Views of what lives on between calls are made once, and so is what has the same
-        values every time. A view that shows nothing else goes by the other's name.
-        """
-        overwritten = {_storage(t) for call in self.calls for t in call.written()}
-        constants = dict(self.outside)
-        fixed: set[str] = set()  # the constants whose values never change
-        calls = []
-
-        def ones(tensor: Tensor) -> bool:
-            return self.names[id(tensor)] in fixed and bool((tensor == 1).all())
-
-        for call in self.calls:
-            same = call.unchanged(ones)
-            if same is not None and (call.views or overwritten.isdisjoint(map(_storage, (same, call.out)))):
-                self.names[id(call.out)] = self.names[id(same)]
-                continue
-            read, made = ([self.names[id(t)] for t in ts] for ts in (call.read, call.made))
-            values = call.name in _FILLS or fixed.issuperset(read)
-            values = values and overwritten.isdisjoint(map(_storage, call.made))
-            if not call.writes and (values or (call.views and constants.keys() >= set(read))):
-                constants.update(zip(made, call.made, strict=True))
-                fixed.update(made if values else ())
-            else:
-                calls.append(call)
-        return constants, calls
+        yield path, value
+    elif isinstance(value, (tuple, list, dict)):
+        for name, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _leaves(item, f"{path}[{name!r}]")

@@ -17,6 +17,7 @@ from torch.func import functional_call
 from rlrun.core import Memory
 from rlrun.nn.linear import Init
 from rlrun.nn.lstm import LSTM
+from rlrun.nn.record import recordable
 
 TORCH_GATES = ("input", "forget", "cell", "output")  # the order of rows in nn.LSTM
 
@@ -25,12 +26,13 @@ class Copies(nn.Module):
     """R modules of one structure as one: parameters and buffers stacked, [R, ...].
 
     The modules run in eval mode and must be pure functions of their parameters and
-    inputs: no dropout, no batch statistics, no shape that depends on values.
+    inputs, as `pure` has it, without shapes that depend on values.
     """
 
     def __init__(self, modules: Sequence[nn.Module]) -> None:
         super().__init__()
         self._template = (modules[0].eval(),)  # in a tuple: its own parameters are not ours
+        self.recordable = recordable(modules[0])
         for name, _ in modules[0].named_parameters():
             values = torch.stack([module.get_parameter(name).detach() for module in modules])
             self.register_parameter(_flat_name(name), nn.Parameter(values))

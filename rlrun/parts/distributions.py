@@ -12,11 +12,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rlrun.config import ConfigError
 from rlrun.core import Spec
 from rlrun.lazy import torch
+from rlrun.parts.numbers import number
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
 
 if TYPE_CHECKING:
@@ -195,10 +196,12 @@ class ActionHead:
 class GaussianHead(ActionHead):
     """For a Box: see `ActionHead`."""
 
-    def __init__(self, box: Box, spec: Spec, log_std: float) -> None:
+    def __init__(self, box: Box, spec: Spec, log_std: Any) -> None:
         super().__init__(box.size, lambda mean: Gaussian(mean, self.log_std(mean.ndim)))
         kinds = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
-        self._log_std = torch.nn.Parameter(torch.full((spec.replicas, 1, box.size), log_std, **kinds))
+        self._log_std = torch.nn.Parameter(
+            torch.zeros(spec.replicas, 1, box.size, **kinds) + number(log_std, spec, 3)
+        )
         self.parameters["log_std"] = self._log_std
         self._bounds, self._shape = Bounds(box, spec.dtype, spec.device), box.shape
         self.raw = True

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 @dataclass
 class EpsilonConfig:
     kind: str = key("how epsilon falls", choices=("linear", "exponential", "constant"))
-    start: float = key("probability of a random action at step 0", above=0, max=1)
-    end: float = key("probability at the end of the fall and after", min=0, max=1)
-    fraction: float = key("share of the run over which it falls", min=0, max=1)
+    start: float = key("probability of a random action at step 0", above=0, max=1, per_replica=True)
+    end: float = key("probability at the end of the fall and after", min=0, max=1, per_replica=True)
+    fraction: float = key("share of the run over which it falls", min=0, max=1, per_replica=True)
 
 
 def best(q: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ class AdamConfig:
     """How an optimiser is set; the step sizes themselves stand in what inherits from this."""
 
     lr_schedule: str = key("how learning rates fall to 0 over the run", choices=("linear", "constant"))
-    adam_eps: float = key("Adam's epsilon", above=0)
-    max_grad_norm: float | None = key("gradient clipping, per replica; null: none", above=0)
+    adam_eps: float = key("Adam's epsilon", above=0, per_replica=True)
+    max_grad_norm: float | None = key("gradient clipping, per replica; null: none", above=0, per_replica=True)
     clip: str = key("clip by the global norm, or each element by value", choices=("norm", "value"))
 
     def adam(self, modules: Any) -> Any:
@@ -30,4 +30,4 @@ class AdamConfig:
 
 @dataclass
 class GradientConfig(AdamConfig):
-    learning_rate: float = key("Adam's step size at the start", above=0)
+    learning_rate: float = key("Adam's step size at the start", above=0, per_replica=True)

@@ -23,8 +23,8 @@ class LoggedReplay:
     One copy of the steps serves all replicas, and no checkpoint holds them.
     """
 
-    def __init__(self, data: Dataset, spec: Spec, reward_scale: float, length: int) -> None:
-        """Sequences will have `length` steps; rewards are multiplied by `reward_scale`.
+    def __init__(self, data: Dataset, spec: Spec, length: int) -> None:
+        """Sequences will have `length` steps.
 
         Raises:
             ConfigError: the data have fewer steps.
@@ -42,7 +42,7 @@ class LoggedReplay:
         self.steps["obs"] = numbers(data.obs, spec.obs)
         self.steps["next_obs"] = numbers(data.next_obs, spec.obs)
         self.steps["action"] = numbers(data.action, spec.action)
-        self.steps["reward"] = numbers(data.reward) * reward_scale
+        self.steps["reward"] = numbers(data.reward)
         self.replicas, self.length = spec.replicas, length
         self.starts = len(data.reward) - length + 1
         if self.starts < 1:

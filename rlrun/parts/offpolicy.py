@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass
 class TargetConfig:
-    tau: float = key("weight of the new parameters at each sync; 1 copies them", above=0, max=1)
-    every: int = key("gradient steps, env steps or episodes between syncs", min=1)
+    tau: float = key(
+        "weight of the new parameters at each sync; 1 copies them", above=0, max=1, per_replica=True
+    )
+    every: int = key("gradient steps, env steps or episodes between syncs", min=1, per_replica=True)
     unit: str = key("what `every` counts, per replica", choices=("updates", "steps", "episodes"))
 
 
@@ -36,14 +38,18 @@ class TargetSync:
 
     def __init__(self, config: TargetConfig, online: Tensor, target: Tensor) -> None:
         self.config, self.online, self.target = config, online, target
+        self.differs = any(isinstance(n, np.ndarray) for n in (config.tau, config.every))  # by replica
         self.count = np.zeros(len(online), np.int64)  # updates, env steps or episodes so far
 
     def updated(self) -> None:
         """Count one gradient step of every replica."""
         if self.config.unit == "updates":
             self.count += 1
-            if self.count[-1] % self.config.every == 0:
-                self.target.lerp_(self.online, self.config.tau)
+            if not self.differs:
+                if self.count[-1] % self.config.every == 0:
+                    self.target.lerp_(self.online, self.config.tau)
+            else:
+                self._follow(self.count % self.config.every == 0)
 
     def collected(self, rollout: Rollout) -> None:
         """Count a rollout's env steps, or the episodes that ended in it."""
@@ -51,8 +57,12 @@ class TargetSync:
             counted = rollout.valid & rollout.ended if self.config.unit == "episodes" else rollout.valid
             before = self.count // self.config.every
             self.count += counted.sum((1, 2)).cpu().numpy()
-            due = self.config.tau * (self.count // self.config.every > before)
-            self.target.lerp_(self.online, torch.from_numpy(due).to(self.target).unsqueeze(1))
+            self._follow(self.count // self.config.every > before)
+
+    def _follow(self, due: np.ndarray) -> None:
+        """Sync the replicas that are `due` [R]."""
+        weight = torch.from_numpy(self.config.tau * due)
+        self.target.lerp_(self.online, weight.to(self.target).unsqueeze(1))
 
     def state(self) -> dict[str, Tensor]:
         return {"count": torch.from_numpy(self.count)}
@@ -96,7 +106,7 @@ class BufferConfig:
 class SequenceConfig:
     """Which part of a sequence is learned from, and towards what."""
 
-    reward_scale: float = key("rewards are multiplied by this before learning", above=0)
+    reward_scale: float = key("rewards are multiplied by this before learning", above=0, per_replica=True)
     n_step: int = key("steps of reward in a target", min=1)
     sequence_length: int = key("with memory: steps of a sequence that are learned from", min=1)
     burn_in: int = key("with memory: steps before them that only refresh it", min=0)

@@ -23,9 +23,15 @@ _FLOOR = 1e-6  # added to priorities, so that nothing is lost for good
 
 @dataclass
 class PriorityConfig:
-    alpha: float = key("how much the error counts; 0 draws uniformly, 1 in proportion", min=0, max=1)
-    beta: float = key("share of the bias to correct at the start; all of it at the end", min=0, max=1)
-    eta: float = key("weight of a sequence's largest error, against its mean one", min=0, max=1)
+    alpha: float = key(
+        "how much the error counts; 0 draws uniformly, 1 in proportion", min=0, max=1, per_replica=True
+    )
+    beta: float = key(
+        "share of the bias to correct at the start; all of it at the end", min=0, max=1, per_replica=True
+    )
+    eta: float = key(
+        "weight of a sequence's largest error, against its mean one", min=0, max=1, per_replica=True
+    )
 
 
 class PrioritizedReplay(Replay):
@@ -39,7 +45,8 @@ class PrioritizedReplay(Replay):
     where a sum tree takes 250 and as much again to be kept.
     """
 
-    def __init__(self, capacity: int, num_envs: int, length: int, alpha: float) -> None:
+    def __init__(self, capacity: int, num_envs: int, length: int, alpha: float | Tensor) -> None:
+        """`alpha` is a number, or one for each replica, [R, 1]."""
         super().__init__(capacity, num_envs)
         self.length, self.alpha = length, alpha
 
@@ -57,7 +64,7 @@ class PrioritizedReplay(Replay):
         ages = np.arange(max(whole - rollout.reward.shape[1], 0), self.size)
         rows = torch.from_numpy((self._oldest + ages) % self.rows)
         self._weight[:, rows] = 0.0
-        self._weight[:, rows[ages < whole]] = self._highest**self.alpha
+        self._weight[:, rows[ages < whole]] = (self._highest[..., 0] ** self.alpha).unsqueeze(-1)
 
     def draw(self, batch_size: int, length: int, rng: Stream) -> Draw:
         assert length == self.length, "priorities are those of sequences of one length"
@@ -97,7 +104,10 @@ def importance(probability: Tensor, beta: Tensor) -> Tensor:
     return (probability.amin(1, keepdim=True) / probability) ** beta.to(probability).unsqueeze(1)
 
 
-def priority(error: Tensor, eta: float) -> Tensor:
-    """Of sequences, by the errors [R, S, B] of their steps: [R, B] (Kapturowski et al. 2019)."""
+def priority(error: Tensor, eta: float | Tensor) -> Tensor:
+    """Of sequences, by the errors [R, S, B] of their steps: [R, B] (Kapturowski et al. 2019).
+
+    eta is a number, or one for each replica, [R, 1].
+    """
     size = error.abs()
     return eta * size.amax(1) + (1.0 - eta) * size.mean(1)

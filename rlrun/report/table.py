@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.folder import RunFolder, quoted
 
 MANY = 20  # replicas beyond which single rows say less than quantiles
 
@@ -17,7 +17,9 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
     """The scores of a summary.json as text, with what to type next."""
     rows = summary["replicas"]
     scored = [row for row in rows if row.get("eval_return") is not None]
-    lines = [*_replica_lines(rows, scored), _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
+    over = f"over {len(scored)} of {len(rows)} replicas:   " if 0 < len(scored) < len(rows) else ""
+    lines = [*_replica_lines(rows, scored), *_failure_lines(rows)]
+    lines += [over + _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
     lines += _mode_lines(scored)
     if summary.get("policy", "last") != "last":
         lines.append(f"scores are of each replica's policy with the {summary['policy']}, on fresh seeds")
@@ -30,18 +32,19 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
             else f"{summary['updates']:,} updates"
         )
         lines.append(f"{done} in {summary['wall_seconds']:,.1f} s")
+    lines += summary.get("notes", [])
     if len({row["seed"] for row in rows}) == 1:
         lines.append("one seed is an anecdote: replicas=5 trains five at once")
     if folder is not None:
-        lines += ["", f"run   {folder}", f"next  {_next_command(folder)}"]
+        lines += ["", f"run   {folder.quoted}", f"next  {_next_command(folder)}"]
     return "\n".join(lines)
 
 
 def _next_command(folder: RunFolder) -> str:
     """What one would look at now: the report of a walk-forward run, else the agent at work."""
     if folder.report.exists():
-        return f"less {folder.report}"
-    return f"rlrun play {folder}"
+        return f"less {quoted(folder.report)}"
+    return f"rlrun play {folder.quoted}"
 
 
 def _replica_lines(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -57,11 +60,17 @@ def _replica_lines(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[s
     for row in rows:
         start = [str(row["seed"]), *([str(row["fold"])] if folds else [])]
         if row.get("eval_return") is None:
-            failed = ["failed", *[""] * (len(figures) - 2), row.get("failed", "")]
-            cells.append([*start, *failed[: len(figures)]])
+            cells.append([*start, "failed" if "failed" in row else "-", *[""] * (len(figures) - 1)])
         else:
             cells.append([*start, *(show(row) for show in figures.values())])
     return columns(cells)
+
+
+def _failure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which replicas failed, at which step and why; the first ones, where there are many."""
+    failed = [row for row in rows if "failed" in row]
+    lines = [f"replica {row['replica']} failed: {row['failed']}" for row in failed[:MANY]]
+    return lines + [f"and {len(failed) - MANY} more"] * (len(failed) > MANY)
 
 
 def _figures(scored: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:

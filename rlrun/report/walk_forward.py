@@ -33,26 +33,34 @@ class _Run:
 
 
 def walk_forward_report(run: RunFolder) -> dict[str, Any]:
-    """Write report.md, report.json, folds.png and equity.png; returns what report.json holds."""
+    """Write report.md, report.json, folds.png and equity.png; returns what report.json holds.
+
+    Folds are compared over the same seeds: one that failed in a fold is left out of all.
+    """
     config: Any = run.config()
-    plan, steps = run.read_plan(), run.read_steps()
-    played = list(_runs(steps, config.eval.baselines))
+    plan, replicas = run.read_plan(), run.summary()["replicas"]
+    failed = sorted({row["seed"] for row in replicas if "failed" in row})
+    played = list(_runs([r for r in run.read_steps() if int(r["seed"]) not in failed], config.eval.baselines))
     results = [
         {"seed": row["seed"], "fold": row["fold"]} | {k: v for k, v in row.items() if k not in _NOT_RESULTS}
-        for row in run.summary()["replicas"]
+        for row in replicas
     ]
     data = {
         "title": f"{config.choices.get('algo', 'agent')} on {config.choices.get('env', 'env')}",
-        **_findings(plan, played, config.eval),
+        **(_findings(plan, played, config.eval) if played else {"conclusion": "Nothing can be said."}),
         "replicas": results,
     }
-    pictures = _draw_folds(plan, run.folds) and _draw_equity(played, data, run.equity)
-    run.report.write_text(_markdown(plan, data, run if pictures else None), encoding="utf-8")
+    if failed:
+        which = f"seed{'s' * (len(failed) > 1)} {', '.join(map(str, failed))}"
+        data["conclusion"] += f" Left out, for failing in a fold: {which}."
+    pictures = _draw_folds(plan, run.folds) and bool(played) and _draw_equity(played, data, run.equity)
+    text = _markdown(plan, data, run if pictures else None) if played else _headline(data)
+    run.report.write_text(text, encoding="utf-8")
     run.report_json.write_text(json.dumps(data, indent=1, allow_nan=False), encoding="utf-8")
     return data
 
 
-_NOT_RESULTS = ("replica", "seed", "fold", "variant", "steps", "failed")
+_NOT_RESULTS = ("replica", "seed", "fold", "variant", "steps", "failed", "learned")
 
 
 def _runs(steps: Sequence[Mapping[str, str]], baselines: Sequence[str]) -> Iterator[_Run]:
@@ -145,9 +153,13 @@ def _conclusion(found: stats.Paired, baseline: str, level: float, seeds: int) ->
     )
 
 
+def _headline(data: Mapping[str, Any]) -> str:
+    return f"# {data['title']}\n\n**{data['conclusion']}**\n"
+
+
 def _markdown(plan: Mapping[str, Any], data: Mapping[str, Any], pictures: RunFolder | None) -> str:
     names, base, found = list(data["total"]["baselines"]), data["baseline"], data["paired"]
-    out = [f"# {data['title']}", "", f"**{data['conclusion']}**", ""]
+    out = [_headline(data)]
     if pictures:
         out += [f"![Out-of-sample result]({pictures.equity.name})", ""]
     out += [

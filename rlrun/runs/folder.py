@@ -7,16 +7,15 @@ bounded and checked, and imports nothing.
 from __future__ import annotations
 
 import csv
-import fcntl
 import gzip
 import io
 import json
-import os
 import re
 import secrets
+import shlex
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +24,16 @@ from rlrun.config import ConfigError
 from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica
-from rlrun.files import read_regular, write_atomic
+from rlrun.files import lock, read_regular, write_atomic
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
 
 SCHEMA = 1  # of run.json
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a shell takes it, and nobody takes for an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 class _File:
@@ -73,6 +77,11 @@ class RunFolder:
 
     def __fspath__(self) -> str:
         return str(self.path)
+
+    @property
+    def quoted(self) -> str:
+        """The path as a shell takes it, for commands that are to be copied."""
+        return quoted(self.path)
 
     @property
     def exists(self) -> bool:
@@ -187,7 +196,9 @@ class RunFolder:
         try:
             return json.loads(read_regular(self.summary_file, 1 << 26))
         except FileNotFoundError:
-            raise ConfigError(f"{self} has no scores yet", f"rlrun resume {self} finishes it") from None
+            raise ConfigError(
+                f"{self} has no scores yet", f"rlrun resume {self.quoted} finishes it"
+            ) from None
         except (ValueError, OSError, RecursionError) as error:
             raise ConfigError(f"{self.summary_file} is damaged: {error}") from None
 
@@ -217,22 +228,19 @@ class RunFolder:
         write_atomic(path, json.dumps(content, indent=1).encode())
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Held while a process trains here; free at once when it dies.
+    def lock(self, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
+        """Held while a process trains here; free at once when it dies, or `say` is told that it is not.
 
         Raises:
             ConfigError: another process holds it.
         """
-        handle = os.open(self.lock_file, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(handle)
-            raise ConfigError(f"{self} is in use: another process is training there") from None
-        try:
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(lock(self.lock_file, say))
+            except BlockingIOError as error:
+                in_use = f"{self} is in use: another process is training there"
+                raise ConfigError(in_use, str(error)) from None
             yield
-        finally:
-            os.close(handle)
 
 
 def task_names(config: RunConfig) -> tuple[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rlrun import envs, registry
 from rlrun.collector import Collector
@@ -15,26 +17,45 @@ from rlrun.core import Algorithm, Spec
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
 from rlrun.runs.folder import RunFolder
+from rlrun.runs.kept import POLICY, chosen
 from rlrun.runs.log import say
 from rlrun.runs.policy import Policy
-from rlrun.runs.session import POLICY, split
+from rlrun.runs.session import split
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.runs.task import Task, build
-from rlrun.state import select
+from rlrun.state import State, select
 
 
-def _saved_policies(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """run.json and the policy leaves [R, ...] that a run ended with, best ones where it chose."""
-    record = RunFolder(folder).read()
-    saved, notes = checkpoint.load(RunFolder(folder).checkpoints, only="tensors")
-    for note in notes:
-        say(note)
-    parts = split(saved.files["tensors"])
-    state = parts["algo"]
-    for name, kept in parts.get("kept", {}).items():
-        rows = parts["session"]["has_kept"]
-        state[name][rows] = kept[rows]
-    return record, state
+@dataclass(frozen=True)
+class Saved:
+    """How far a run has come: what is left of it, [R, ...]."""
+
+    record: dict[str, Any]  # run.json
+    state: State  # with the policies that count: the best where it chose, the last finite where one failed
+    step: np.ndarray
+    failures: dict[int, str]  # why, of the replicas that failed
+
+    @classmethod
+    def of(cls, folder: Path) -> Saved:
+        """That of the newest whole checkpoint.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        record = RunFolder(folder).read()
+        saved, notes = checkpoint.load(RunFolder(folder).checkpoints, only="tensors")
+        for note in notes:
+            say(note)
+        parts = split(saved.files["tensors"])
+        state, session = parts["algo"], parts["session"]
+        state |= chosen(state, parts.get("kept", {}), session["has_kept"].numpy())
+        failures = {int(replica): why for replica, why in saved.state["failures"].items()}
+        return cls(record, state, session["step"].numpy(), failures)
+
+    def warn(self, replica: int) -> None:
+        """Say that a replica failed, where its policy is about to be used."""
+        if replica in self.failures:
+            say(f"replica {replica} failed ({self.failures[replica]}): this is its last finite policy")
 
 
 def _load_policies(algo: Algorithm, state: dict[str, Any]) -> None:
@@ -45,9 +66,11 @@ def _load_policies(algo: Algorithm, state: dict[str, Any]) -> None:
 def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> Policy:
     """The policy of one replica of a run folder; needs neither environment nor data.
 
-    `mode` says how it acts, "greedy" or "sample"; by default as the run was judged.
+    `mode` says how it acts, "greedy" or "sample"; by default as the run was judged. Of a replica
+    that failed it is the last finite one, with a word on stderr.
     """
-    record, state = _saved_policies(Path(run_folder))
+    saved = Saved.of(Path(run_folder))
+    record = saved.record
     if not 0 <= replica < len(record["replicas"]):
         raise ConfigError(f"replica is {replica}: {run_folder} has 0 to {len(record['replicas']) - 1}")
     config = from_dict(record["config"])
@@ -62,7 +85,8 @@ def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> P
         config.dtype,
     )
     algo = build(replace(config, device="cpu"), _with_capabilities(spec, config))
-    _load_policies(algo, select(state, replica))
+    _load_policies(algo, select(saved.state, replica))
+    saved.warn(replica)
     judged: str = getattr(config.eval, "mode", "greedy")
     return Policy(algo, spec, config.total_steps, mode or judged)
 
@@ -77,12 +101,12 @@ def _with_capabilities(spec: Spec, config: RunConfig) -> Spec:
     return spec
 
 
-def restore(folder: Path) -> tuple[Task, Algorithm]:
+def restore(folder: Path, saved: Saved | None = None) -> tuple[Task, Algorithm]:
     """A run folder's task and its trained algorithm, all replicas."""
-    record, state = _saved_policies(folder)
-    task = Task.of(from_dict(record["config"]), learns=False)
+    saved = saved or Saved.of(folder)
+    task = Task.of(from_dict(saved.record["config"]), learns=False)
     algo = build(task.config, task.spec())
-    _load_policies(algo, state)
+    _load_policies(algo, saved.state)
     return task, algo
 
 
@@ -105,7 +129,10 @@ def initialise(algo: Algorithm, source: Path) -> None:
     """Start from another run's trained policies, replica r from its replica r modulo R."""
     now = algo.state(POLICY)
     try:
-        _, state = _saved_policies(source)
+        saved = Saved.of(source)
+        state = saved.state
+        for replica in saved.failures:
+            saved.warn(replica)
         rows = {name: torch.arange(len(leaf)) % len(state[name]) for name, leaf in now.items()}
         algo.load_state({name: state[name][rows[name]] for name in now}, POLICY)
     except checkpoint.CheckpointError as error:

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -122,76 +122,103 @@ class TensorBoard(Listener):
 
 
 class Progress(Listener):
-    """A live bar on a terminal, a plain line every few seconds elsewhere; both on stderr.
+    """One line that is kept up to date on a terminal, a line every few seconds elsewhere; both on stderr.
 
-    `newest` holds the newest value [R] of every tag; of some, the median is shown.
+    `newest` holds the newest value [R] of every tag; of some, the median is shown. Speed and
+    the time that is left are those of this process: steps of an earlier one do not count.
     """
 
     def __init__(self, unit: str, newest: Mapping[str, np.ndarray], every_seconds: float = 5.0) -> None:
         self._unit, self._newest, self._every = unit, newest, every_seconds
 
     def open(self, run: Followed) -> None:
+        """Say where the run is, and which preset it has; now, since a live line would wrap what is said."""
+        say(f"run {run.folder.quoted}")
+        if preset := run.config.choices.get("tuned"):
+            say(f"tuned={preset} applies: values for this algo and env; '~tuned' leaves them out")
         self._title, self._total = run.folder.path.parent.name, run.config.total_steps
-        self._begin = self._last = time.monotonic()
-        self._origin: int | None = None
-        self._step = 0
-        self._bar: Any = None
-        self._shown = 2  # metrics beside the speed
+        self._origin: tuple[int, float] | None = None  # step and time of the first update seen here
+        self._step, self._last = 0, time.monotonic()
+        self._live: Any = None
         if sys.stderr.isatty():
             from rich.console import Console
-            from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+            from rich.live import Live
 
-            console = Console(stderr=True)
-            self._shown = 2 if console.width > 100 else 1
-
-            self._bar = Progress(
-                TextColumn("[bold]{task.description}"),
-                BarColumn(bar_width=16),
-                TextColumn("{task.percentage:3.0f}%"),
-                TextColumn("eta"),
-                TimeRemainingColumn(),
-                TextColumn("{task.fields[values]}"),
-                console=console,
-                refresh_per_second=4,
-            )
-            self._task = self._bar.add_task(self._title, total=self._total, values="")
-            self._bar.start()
-
-    def _values(self) -> str:
-        shown = []
-        for tag in (
-            "eval/return",
-            "val/score",
-            "train/return",
-            "train/optimal",
-            "loss/residual",
-            "loss/policy",
-        ):
-            value = self._newest.get(tag)
-            if value is not None and np.isfinite(value).any():
-                shown.append(f"{tag} {np.nanmedian(value):.4g}")
-        return "  ".join(shown[: self._shown])
+            self._live = Live(console=Console(stderr=True), auto_refresh=False)
+            self._live.start()
 
     def update(self, step: int) -> None:
         """Show how far the run is; cheap to call every update."""
         now, self._step = time.monotonic(), step
         if self._origin is None:
-            self._origin = step
-        if now - self._last < (0.25 if self._bar else self._every):
-            return
-        self._last = now
-        speed = (step - self._origin) / max(now - self._begin, 1e-9)
-        if self._bar:
-            self._bar.update(
-                self._task, completed=step, values=f"{speed:,.0f} {self._unit}/s  {self._values()}"
-            )
+            self._origin = step, now
+        if now - self._last >= (0.25 if self._live else self._every):
+            self._last = now
+            self._show()
+
+    def _show(self) -> None:
+        begun, since = self._origin or (self._step, self._last)
+        pieces = progress(self._step, self._total, self._step - begun, self._last - since, self._unit)
+        metrics = _shown(self._newest)
+        pieces[-1:] = [*metrics[:1], pieces[-1], *metrics[1:], self._title]
+        if self._live:
+            from rich.text import Text
+
+            line = fitting(pieces, self._live.console.width)
+            self._live.update(Text(line, no_wrap=True, overflow="crop"), refresh=True)
         else:
-            eta = (self._total - step) / speed if speed else float("nan")
-            line = f"{self._title}  {step:,}/{self._total:,} {self._unit}  {speed:,.0f}/s  eta {eta:.0f}s"
-            print(f"{line}  {self._values()}", file=sys.stderr, flush=True)
+            print("  ".join(pieces), file=sys.stderr, flush=True)
 
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         """Show where training ended."""
-        if self._bar:
-            self._bar.update(self._task, completed=self._step)
-            self._bar.stop()
+        if self._live and self._origin:
+            self._last = time.monotonic()
+            self._show()
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+
+def progress(step: int, total: int, done: int, seconds: float, unit: str) -> list[str]:
+    """How far a run is, in pieces, the most useful first.
+
+    `done` of the steps were taken in `seconds` by this process; where there are none yet,
+    neither a speed nor the time that is left is known. An update may go past the total.
+    """
+    step = min(step, total)
+    pieces = [f"{100 * step // max(total, 1):3d}%", "eta --:--", f"{step:,}/{total:,} {unit}"]
+    if done > 0 and seconds > 0:
+        speed = done / seconds
+        pieces[1] = f"eta {_clock((total - step) / speed)}"
+        pieces.insert(2, f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.2g} {unit}/s")
+    return pieces
+
+
+def fitting(pieces: Sequence[str], width: int) -> str:
+    """The pieces that fit into a line; those that come first have the first claim."""
+    line = pieces[0]
+    for piece in pieces[1:]:
+        if len(line) + 2 + len(piece) <= width:
+            line += f"  {piece}"
+    return line
+
+
+def _clock(seconds: float) -> str:
+    """A duration as 7s, 3:05, 2:03:04 or 5d 3h."""
+    minutes, second = divmod(round(seconds), 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    if days:
+        return f"{days}d {hour}h"
+    if hours:
+        return f"{hour}:{minute:02d}:{second:02d}"
+    return f"{minute}:{second:02d}" if minutes else f"{second}s"
+
+
+_TAGS = ("eval/return", "val/score", "train/return", "train/optimal", "loss/residual", "loss/policy")
+
+
+def _shown(newest: Mapping[str, np.ndarray]) -> list[str]:
+    """The medians over replicas of the two metrics that say most."""
+    finite = {tag: newest[tag][np.isfinite(newest[tag])] for tag in _TAGS if tag in newest}
+    return [f"{tag} {np.median(value):.4g}" for tag, value in finite.items() if value.size][:2]

@@ -18,11 +18,11 @@ from rlrun.evals.evaluation import Later
 from rlrun.runs import checkpoint, identity, listener
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.listener import Listener
-from rlrun.runs.load import initialise, load, restore, training_envs
+from rlrun.runs.load import Saved, initialise, load, restore, training_envs
 from rlrun.runs.log import say
 from rlrun.runs.policy import Policy
 from rlrun.runs.session import Session, Stopped
-from rlrun.runs.summary import aggregate, summarise
+from rlrun.runs.summary import aggregate, replica_rows, summarise
 from rlrun.runs.task import Task, build
 
 
@@ -59,9 +59,9 @@ def execute(
         initialise(algo, Path(config.init_from))
     run = RunFolder.new(config) if folder is None else RunFolder(folder)
     if run.record.exists():
-        raise ConfigError(f"{run} holds a run already: rlrun resume {run} goes on with it")
+        raise ConfigError(f"{run} holds a run already: rlrun resume {run.quoted} goes on with it")
     run.path.mkdir(parents=True, exist_ok=True)
-    with run.lock():
+    with run.lock(say):
         run.begin(config, identity.record_of(task), overrides)
         run.set_status("running", 0)
         return _finish(run, task, algo, listeners, None)
@@ -86,7 +86,7 @@ def resume(folder: Path) -> Result:
         raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
     listeners = listener.chosen(task.config, say)
     algo = build(task.config, task.spec())
-    with run.lock():
+    with run.lock(say):
         saved = None
         if checkpoint.numbers(run.checkpoints):
             saved, notes = checkpoint.load(run.checkpoints)
@@ -122,7 +122,7 @@ def _finish(
         run.write_summary(summary)
     except Stopped as stop:
         run.set_status("interrupted", session.step, str(stop))
-        say(f"{stop} and saved; rlrun resume {run} goes on")
+        say(f"{stop} and saved; rlrun resume {run.quoted} goes on")
         raise
     except Exception as error:
         run.set_status("failed", session.step, f"{type(error).__name__}: {error}"[:300])
@@ -130,13 +130,15 @@ def _finish(
     finally:
         session.close(summary)
     failed = bool(session.failures)
-    reason = "; ".join(f"replica {r}: {why}" for r, why in session.failures.items())
-    run.set_status("failed" if failed else "finished", session.step, reason)
+    reasons = [*(f"replica {r}: {why}" for r, why in session.failures.items()), *summary["notes"]]
+    run.set_status("failed" if failed else "finished", session.step, "; ".join(reasons))
     return Result(run.path, summary, int(failed))
 
 
 def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None) -> dict[str, Any]:
     """Judge a trained run again: on the final evaluation's seeds, or on those of `seed`.
+
+    A replica that failed has no score, whatever its last finite policy would earn.
 
     Raises:
         ConfigError: other episodes are asked for where the recorded test is all there is.
@@ -151,11 +153,12 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
         summary = run.summary()
         shown = {"replicas": summary["replicas"], "aggregate": summary["aggregate"]}
         return {"run": str(folder), "recorded": True, **shown}
-    task, algo = restore(folder)
+    saved = Saved.of(folder)
+    task, algo = restore(folder, saved)
     evaluation = task.evaluation
     step = np.full(len(evaluation.replicas), task.config.total_steps)
     purpose = "test" if seed is None else f"evaluate-{seed}"
     later = Later(episodes, purpose, lambda: training_envs(folder))
     scores = evaluation.again(algo, step, later)
-    rows = [r.row | result for r, result in zip(evaluation.replicas, scores.results, strict=True)]
+    rows = replica_rows(evaluation.replicas, scores.results, saved.step, saved.failures)
     return {"run": str(folder), "replicas": rows, "aggregate": aggregate(rows, task.config.env.score_bounds)}

@@ -20,9 +20,10 @@ from rlrun.core import Algorithm
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
 from rlrun.runs.folder import RunFolder
+from rlrun.runs.kept import Kept
 from rlrun.runs.listener import Followed, Listener
 from rlrun.runs.log import MetricsFile, Progress, TensorBoard, say
-from rlrun.state import State, insert, select
+from rlrun.state import State
 from rlrun.trainer import Clock, train
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
     from rlrun.collector import Collector
     from rlrun.config.run import RunConfig
     from rlrun.evals.evaluation import Evaluation
-
-POLICY = ("weights", "normalizer")  # the roles that acting depends on
 
 
 class Stopped(Exception):
@@ -114,10 +113,12 @@ class Session:
         replicas = len(evaluation.replicas)
         self.clock = Clock(replicas, config.total_steps)
         self.means = Means(replicas)
-        self.logged, self.evaluated = (np.zeros(replicas, np.int64) for _ in range(2))  # intervals done
+        # Intervals done: of records, of evaluations, and of policies set aside in case of a failure.
+        self.logged, self.evaluated, self.set_aside = (np.zeros(replicas, np.int64) for _ in range(3))
         self.log_every = config.log.every or max(config.total_steps // 100, 1)
-        self.kept: State = {}  # rows of replicas whose policy is settled: ended, or best so far
-        self.has_kept = np.zeros(replicas, bool)
+        self.aside_every = max(config.total_steps // 20, 1)  # whatever is logged or evaluated
+        self.kept = Kept(algo, replicas)
+        self.learned = np.ones(replicas, bool)  # known at the end
         self.running = self.clock.active.copy()  # as it was before the last update
         self.best = np.full(replicas, np.nan)
         self.failures: dict[int, str] = {}
@@ -159,7 +160,8 @@ class Session:
             self._trained = True
             if self._signal:  # it came during the last save
                 raise Stopped(self._signal)
-            self.use_kept()
+            self.learned = self.kept.learned()
+            self.kept.use()
         finally:
             self.progress.close()
 
@@ -184,8 +186,7 @@ class Session:
         if metrics:
             bad = self.means.add(metrics)
             if bad is not None:
-                for replica in np.flatnonzero(bad & self.running):
-                    self._fail(int(replica), metrics)
+                self._fail(bad & self.running, metrics)
         converged = self.algo.converged()
         if converged is not None:
             clock.active = clock.active & ~converged
@@ -194,8 +195,9 @@ class Session:
             ended = self.running & ~clock.active
             self._record(self._due(self.logged, self.log_every, ended))
             self._judge(self._due(self.evaluated, self.evaluation.every, ended))
-            if ended.any() and self.evaluation.best is None and clock.active.any():
-                self._keep(ended)  # later updates, made for the others, must not change these
+            self.kept.set_aside(self._due(self.set_aside, self.aside_every, ended) & ~self.kept.settled)
+            if ended.any() and clock.active.any():  # later updates, for the others, must not change these
+                self.kept.settle(ended & ~self.kept.settled)
             self.running = clock.active.copy()
             self._next_due = self._soonest()
         self.progress.update(step)
@@ -212,17 +214,24 @@ class Session:
         """The least step at which a running replica has something due."""
         if not self.running.any():
             return self.config.total_steps
-        intervals = ((self.logged, self.log_every), (self.evaluated, self.evaluation.every))
+        intervals = (
+            (self.logged, self.log_every),
+            (self.evaluated, self.evaluation.every),
+            (self.set_aside, self.aside_every),
+        )
         return min(int((done[self.running].min() + 1) * every) for done, every in intervals)
 
-    def _fail(self, replica: int, metrics: Mapping[str, Tensor]) -> None:
-        tags = [tag for tag, value in metrics.items() if not bool(torch.isfinite(value[replica]))]
-        label = self.evaluation.replicas[replica].label
-        value = float(metrics[tags[0]][replica])
-        reason = f"{tags[0]} is {value} at step {int(self.clock.step[replica])}"
-        self.failures[replica] = reason
-        self.clock.active[replica] = False
-        say(f"replica {replica} ({label}) failed: {reason}; the others go on")
+    def _fail(self, rows: np.ndarray, metrics: Mapping[str, Tensor]) -> None:
+        """End these replicas [R]; their last finite policies stay."""
+        for replica in np.flatnonzero(rows).tolist():
+            tags = [tag for tag, value in metrics.items() if not bool(torch.isfinite(value[replica]))]
+            label = self.evaluation.replicas[replica].label
+            value = float(metrics[tags[0]][replica])
+            reason = f"{tags[0]} is {value} at step {int(self.clock.step[replica])}"
+            self.failures[replica] = reason
+            say(f"replica {replica} ({label}) failed: {reason}; the others go on")
+        self.clock.active = self.clock.active & ~rows
+        self.kept.settle(rows & ~self.kept.settled)
 
     def _record(self, due: np.ndarray) -> None:
         if not due.any():
@@ -241,10 +250,10 @@ class Session:
         if self.evaluation.best and values:
             tag, mode = self.evaluation.best
             score = values[tag] if mode == "max" else -values[tag]
-            better = healthy & ~(score <= self.best)  # also where there is no best yet
+            # Also where there is no best yet; what is not finite is never better.
+            better = healthy & np.isfinite(score) & ~(score <= self.best)
             self.best[better] = score[better]
-            if better.any():
-                self._keep(better)
+            self.kept.settle(better)
 
     def _write(self, due: np.ndarray, values: dict[str, np.ndarray]) -> None:
         for listener in self.listeners.values():
@@ -252,19 +261,6 @@ class Session:
         for tag, value in values.items():
             previous = self.last.get(tag, np.full(due.shape, np.nan))
             self.last[tag] = np.where(due & np.isfinite(value), value, previous)
-
-    def _keep(self, rows: np.ndarray) -> None:
-        """Set these replicas' present policies aside: they are what will be judged and loaded."""
-        state = self.algo.state(POLICY)
-        if not self.kept:
-            self.kept = {name: leaf.detach().clone() for name, leaf in state.items()}
-        for replica in np.flatnonzero(rows):
-            insert(self.kept, int(replica), select(state, int(replica)))
-        self.has_kept |= rows
-
-    def use_kept(self) -> None:
-        """Put the kept policies in place of the present ones."""
-        apply_kept(self.algo, self.kept, self.has_kept)
 
     def _save_if_due(self, step: int) -> None:
         every = self.config.checkpoint.every_steps
@@ -285,11 +281,13 @@ class Session:
         for name in replay:
             del tensors[f"algo/{name}"]
         tensors |= {f"means/{k}": v for k, v in self.means.state().items()}
-        tensors |= {f"kept/{k}": v for k, v in self.kept.items()}
+        if self.clock.active.any() or self.kept.settled.any():
+            tensors |= {f"kept/{k}": v for k, v in self.kept.policies.items()}
         tensors |= {f"collector/{k}": v for k, v in self.collector.state().items()}
         tensors |= {f"last/{k}": torch.from_numpy(v) for k, v in self.last.items()}
-        for name in ("logged", "evaluated", "has_kept", "best", "running"):
+        for name in ("logged", "evaluated", "best", "running"):
             tensors[f"session/{name}"] = torch.from_numpy(getattr(self, name))
+        tensors["session/has_kept"] = torch.from_numpy(self.kept.settled)
         tensors["session/step"] = torch.from_numpy(self.clock.step)
         tensors["session/active"] = torch.from_numpy(self.clock.active)
         state = {
@@ -299,6 +297,7 @@ class Session:
             "marks": marks,  # of the other listeners
             "wall_seconds": self.seconds,
             "failures": {str(k): v for k, v in self.failures.items()},
+            "begun": self.kept.begun,
         }
         checkpoint.save(
             self.folder.checkpoints, self.clock.updates, {"tensors": tensors, "replay": replay}, state
@@ -309,15 +308,19 @@ class Session:
         parts = split(saved.files["tensors"])
         self.algo.load_state(parts.get("algo", {}) | saved.files["replay"])
         self.means.load_state(parts.get("means", {}))
-        self.kept = {name: value.to(self.config.device) for name, value in parts.get("kept", {}).items()}
+        for name, value in parts.get("kept", {}).items():
+            self.kept.policies[name].copy_(value)
         self.last = {name: value.numpy() for name, value in parts.get("last", {}).items()}
         session = parts["session"]
-        for name in ("logged", "evaluated", "has_kept", "best", "running"):
+        for name in ("logged", "evaluated", "best", "running"):
             setattr(self, name, session[name].numpy())
+        self.kept.settled = session["has_kept"].numpy()
         self.clock.step, self.clock.active = session["step"].numpy(), session["active"].numpy()
+        self.set_aside = self.clock.step // self.aside_every
         self.clock.updates = saved.state["updates"]
         self.wall_seconds = saved.state["wall_seconds"]
         self.failures = {int(k): v for k, v in saved.state["failures"].items()}
+        self.kept.begun = saved.state.get("begun", self.kept.begun)
         self.collector.load_state(parts.get("collector", {}))
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
@@ -342,13 +345,3 @@ def split(tensors: Mapping[str, Tensor]) -> dict[str, State]:
         part, _, rest = name.partition("/")
         parts.setdefault(part, {})[rest] = value
     return parts
-
-
-def apply_kept(algo: Algorithm, kept: State, rows: np.ndarray) -> None:
-    """Overwrite the policies of `rows` [R] by the kept ones."""
-    if not rows.any():
-        return
-    state = {name: leaf.detach().clone() for name, leaf in algo.state(POLICY).items()}
-    for replica in np.flatnonzero(rows):
-        insert(state, int(replica), select(kept, int(replica)))
-    algo.load_state(state, POLICY)

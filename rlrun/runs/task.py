@@ -13,6 +13,7 @@ from rlrun.core import Algorithm, Dataset, Spec
 from rlrun.data.steps import check, sha256
 from rlrun.evals.evaluation import Evaluation
 from rlrun.lazy import torch
+from rlrun.parts.numbers import vary
 from rlrun.spaces import Space
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ class Task:
         env = envs.make(config.env, len(evaluation.replicas) * config.num_envs)
         obs, action = envs.spaces(env)
         offers = envs.abilities(env)
+        if offers.data_spec is not None:
+            _in_time(config, evaluation, needs, learns)
         for what, space, kinds in (
             ("observations", obs, algo.obs_kinds),
             ("actions", action, algo.action_kinds),
@@ -121,6 +124,27 @@ class Task:
         )
 
 
+def _in_time(config: RunConfig, evaluation: Evaluation, needs: tuple[str, ...], learns: bool) -> None:
+    """Refuse what would let an agent be judged on rows of a time series that it has learned from."""
+    env, judged, algo, data = (f"{g}={config.choices.get(g)}" for g in ("env", "eval", "algo", "data"))
+    if not evaluation.holds_back:
+        raise ConfigError(
+            f"{env} is a time series: {judged} would judge an agent on the very rows that it learned from",
+            "use eval=walk_forward, which tests it on rows that come after those",
+        )
+    if learns and ("dataset" in needs or registry.entry_of(config.data).kind != "none"):
+        raise ConfigError(
+            f"{algo} {data} learns from logged steps, which may be of rows that {judged} tests on",
+            "a logged step does not say of which row it is, so that none can be kept out",
+            "use data=none and an algorithm that acts: rlrun list algo",
+        )
+    if learns and config.init_from:
+        raise ConfigError(
+            f"init_from={config.init_from} may have learned from rows that {judged} tests on",
+            "leave it out: every fold starts from new weights",
+        )
+
+
 def _fitting(what: str, obs: Space, action: Space) -> str:
     """The algorithms for such spaces, by the names of their plainest recipes."""
     names = [
@@ -138,4 +162,4 @@ def build(config: RunConfig, spec: Spec) -> Algorithm:
     """The algorithm of a config, with fresh weights."""
     if config.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"device is {config.device}: this machine has no CUDA device\nuse device=cpu")
-    return registry.entry_of(config.algo).build(spec, config.algo, config.model)
+    return registry.entry_of(config.algo).build(spec, vary(config.algo, spec.variants), config.model)

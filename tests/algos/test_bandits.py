@@ -204,7 +204,7 @@ def test_bounds_and_picks_by_hand() -> None:
     assert choose(algo, Stream((1,), "test")) == [0]  # 4.33, 3.46, 3.10
     algo.means[0, 0] = 2.0  # 3.33: the arm that is worse by its mean is pulled
     assert choose(algo, Stream((1,), "test")) == [1]
-    algo.config.c = 0.5
+    algo.c = 0.5
     assert choose(algo, Stream((1,), "test")) == [0]
 
 

@@ -99,7 +99,7 @@ def test_without_its_penalty_it_is_the_plain_algorithm(action: Space, n_step: in
 def beginning(action: Any) -> Rollout:
     """The first five steps of the data, [R = 2, S = 5, B = 1]."""
     spec = Spec(OBS, action, 1, (1, 2), 1, "cpu", "float64")
-    return next(LoggedReplay(logged(action), spec, 1.0, 1).in_order(5))
+    return next(LoggedReplay(logged(action), spec, 1).in_order(5))
 
 
 def test_the_penalty_of_discrete_actions_by_hand() -> None:
@@ -116,7 +116,7 @@ def test_the_penalty_of_discrete_actions_by_hand() -> None:
 def test_the_penalty_lifts_the_data_s_action_and_presses_the_others() -> None:
     """Its slope is alpha (softmax - the data's action), the data's, whatever the policy would do."""
     algo = make(Discrete(3), alpha=2.0)
-    algo.learner.config.gamma = 0.0
+    algo.learner.gamma = 0.0
     batch = algo.data.sample(8, algo.learner.rng)
     plain = make(Discrete(3), alpha=0.0)
     q = algo.learner.net(batch.obs[:, :1], (), batch.first[:, :1])[0]
@@ -131,7 +131,7 @@ def test_the_penalty_lifts_the_data_s_action_and_presses_the_others() -> None:
     algo.learner.optim.flat.grad = None
     found = []
     for learner in (algo.learner, plain.learner):
-        learner.config.gamma = 0.0
+        learner.gamma = 0.0
         loss, *_ = learner.loss(batch, NOW)
         found.append(torch.autograd.grad(loss.sum(), list(learner.net.parameters())))
     for expected, one, other in zip(by_hand, *found, strict=True):
@@ -222,7 +222,7 @@ def test_discrete_values_at_the_optimum() -> None:
 def test_draws_are_those_of_a_replay_with_the_same_steps() -> None:
     data, spec = logged(Discrete(3)), Spec(OBS, Discrete(3), 1, (1, 2), 1)
     for length in (1, 3):
-        log = LoggedReplay(data, spec, 1.0, length)
+        log = LoggedReplay(data, spec, length)
         replay = Replay(300, 1)
         for steps in log.in_order(128):
             replay.add(steps)
@@ -231,10 +231,11 @@ def test_draws_are_those_of_a_replay_with_the_same_steps() -> None:
             assert torch.equal(getattr(one, name), getattr(other, name)), name
 
 
-def test_data_are_shared_and_scaled_and_in_no_checkpoint() -> None:
+def test_data_are_shared_and_in_no_checkpoint() -> None:
     algo = make(Discrete(3), reward_scale=0.5)
     data = logged(Discrete(3))
-    assert algo.data.steps["reward"].tolist() == (0.5 * data.reward).tolist()
+    assert algo.data.steps["reward"].tolist() == data.reward.tolist()
+    assert algo.learner.reward_scale == 0.5  # scaled when they are learned from
     steps = next(algo.data.in_order())
     assert steps.obs.shape == (2, 300, 1, 2) and steps.obs[0].data_ptr() == steps.obs[1].data_ptr()
     assert not any(leaf.shape[1:2] == (300,) for leaf in algo.state().values())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 import zipfile
@@ -15,7 +16,9 @@ import rlrun
 from rlrun import cli
 from rlrun.cli.choices import LISTED
 from rlrun.cli.main import VERBS
+from rlrun.cli.words import override
 from rlrun.config import catalog
+from rlrun.config.compose import compose
 
 ROOT = Path(rlrun.__file__).parent.parent
 HEAVY = ("torch", "gymnasium", "matplotlib", "tensorboard", "scipy")
@@ -164,6 +167,92 @@ def test_list_shows_each_recipe_with_its_line(capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     for name, path in catalog.recipes("env").items():
         assert f"  {name} " in out and catalog.headline(path) in out
+
+
+RECIPE = """# @package _global_
+# From outside.
+imports: [{module}]
+defaults:
+  - /schema/algo/{kind}@algo
+  - _self_
+algo:
+  gamma: 0.9
+"""
+CODE = """print("a greeting")
+from dataclasses import dataclass
+from rlrun.config import key
+from rlrun.core import Algorithm
+from rlrun.registry import register
+
+@dataclass
+class WorksConfig:
+    gamma: float = key("discount factor", min=0, max=1)
+
+@register("algo", "works", WorksConfig)
+class Works(Algorithm):
+    family = "planning"
+"""
+OUTSIDE = {
+    "works.py": CODE,
+    "quits.py": "raise SystemExit(3)",
+    "conf/algo/works.yaml": RECIPE.format(module="works", kind="works"),
+    "conf/algo/missing.yaml": RECIPE.format(module="no_such_module", kind="works"),
+    "conf/algo/quits.yaml": RECIPE.format(module="quits", kind="works"),
+    "conf/algo/strange.yaml": RECIPE.format(module="works", kind="strange"),
+    "conf/algo/itself.yaml": "# Itself.\ndefaults:\n  - itself\n",
+    "conf/env/misspelt.yaml": "# Bad.\ndefaults:\n  - cartpole\n  - _self_\nmax_stps: 3\n",
+    "conf/env/bare.yaml": "# Bare.\nmax_steps: 3\n",
+    "conf/model/broken.yaml": "# Broken.\ndefaults: [\n",
+    "conf/experiment/lost.yaml": "# @package _global_\n# Lost.\ndefaults:\n  - override /algo: nowhere\n",
+    "conf/env/folder.yaml/x": "",
+    "site/plug_in/__init__.py": "import no_such_module",
+    "site/plug_in/conf/algo/plugged.yaml": RECIPE.format(module="works", kind="plugged"),
+    "site/plug_in-1.dist-info/entry_points.txt": "[rlrun.plugins]\nplug_in = plug_in\n",
+    "site/plug_in-1.dist-info/METADATA": "Name: plug-in\nVersion: 1\n",
+}
+CANNOT = {
+    "algo": {
+        "missing": "No module named 'no_such_module'",
+        "quits": "SystemExit: 3",
+        "strange": "algo 'strange' is not registered",
+        "itself": "lead back to itself",
+        "plugged": "the plug-in plug_in cannot be imported",
+    },
+    "env": {"misspelt": "unknown key env.max_stps", "bare": "no schema of the group env"},
+    "model": {"broken": "not YAML"},
+    "experiment": {"lost": "no algo 'nowhere'"},
+}
+
+
+def test_list_marks_what_cannot_be_used_and_goes_on(empty_folder: Path) -> None:
+    for name, text in OUTSIDE.items():
+        (empty_folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (empty_folder / name).write_text(text)
+    path = Path(os.pathsep.join([str(ROOT), str(empty_folder / "site")]))
+    listed = command("list", "--json", path=path)
+    assert listed.returncode == 0, listed.stderr
+    found = json.loads(listed.stdout)
+    for group, reasons in CANNOT.items():
+        marked = {name for name, line in found[group].items() if line.startswith("CANNOT BE USED: ")}
+        assert marked == set(reasons)
+        for name, reason in reasons.items():
+            assert reason in found[group][name] and len(found[group][name]) < 200
+    assert found["algo"]["works"] == "From outside." and "dqn" in found["algo"]
+
+    for arguments in (["list"], ["list", "algo"]):
+        shown = command(*arguments, path=path)
+        assert shown.returncode == 0 and "a greeting" not in shown.stdout
+        (line,) = [line for line in shown.stdout.splitlines() if line.startswith("    missing ")]
+        assert "CANNOT BE USED: imports: cannot import 'no_such_module'" in line
+        lines = shown.stdout.splitlines()
+        assert lines.index("  planning") < [line[:10] for line in lines].index("    works ")
+        assert "Traceback" not in shown.stderr
+
+
+@pytest.mark.parametrize("path", ["mine", "my steps", "it's $HOME", "a,b"])
+def test_an_override_survives_the_shell_and_hydra(path: str) -> None:
+    (told,) = shlex.split(override("data.path", path))
+    assert compose(["algo=bc", "data=file", told]).data.path == path
 
 
 def test_describe_shows_values_bounds_and_meanings(capsys: pytest.CaptureFixture[str]) -> None:

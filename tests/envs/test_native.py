@@ -1,10 +1,9 @@
-"""Native environments: pure functions of seed and actions, resumable to the bit."""
+"""Native environments, beside what `rlrun.testing` checks of every one."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
-from typing import Any
 
 import gymnasium
 import numpy as np
@@ -12,7 +11,6 @@ import pytest
 from native_envs import (
     CONF,
     NATIVE,
-    assert_equal_steps,
     config_of,
     make,
     random_actions,
@@ -22,66 +20,6 @@ from native_envs import (
 from rlrun.config.keys import violations
 from rlrun.envs.vector.base import NativeVectorEnv, normals
 from rlrun.envs.vector.gym import GymVectorEnv
-
-
-@pytest.mark.parametrize("name", NATIVE)
-def test_one_env_is_the_same_among_eight(name: str) -> None:
-    together, alone = make(name, 8), make(name, 1)
-    actions, seed = random_actions(together, 60), seeds(8)
-    first, _ = together.reset(seed=seed)
-    steps = [together.step(action) for action in actions]
-    for i in range(8):
-        np.testing.assert_array_equal(alone.reset(seed=seed[i : i + 1])[0][0], first[i])
-        for t in range(60):
-            assert_equal_steps(
-                [x[0] for x in alone.step(actions[t, i : i + 1])[:4]], [x[i] for x in steps[t][:4]]
-            )
-    assert len(np.unique(together.state()["seed"])) == 8
-    if name.startswith(("cartpole", "pendulum")):
-        assert len(np.unique(first, axis=0)) == 8
-
-
-@pytest.mark.parametrize("name", NATIVE)
-def test_an_episode_depends_on_nothing_before_it(name: str) -> None:
-    env = make(name, 3)
-    actions = random_actions(env, 30)
-
-    def episode() -> list[Any]:
-        return [env.reset(seed=seeds(3))[0], *(env.step(action)[:4] for action in actions)]
-
-    before = episode()
-    env.reset(seed=seeds(3, 50))
-    for action in actions[::-1]:
-        env.step(action)
-    for one, other in zip(before, episode(), strict=True):
-        assert_equal_steps(one, other)
-
-
-@pytest.mark.parametrize("name", [*NATIVE, "gym"])
-def test_reset_mask_leaves_the_others_alone(name: str) -> None:
-    extra = ["id=Pendulum-v1"] if name == "gym" else []
-    env, twin = make(name, 4, *extra), make(name, 4, *extra)
-    actions = random_actions(env, 20)
-    mask = np.array([False, True, False, True])
-    for each in (env, twin):
-        each.reset(seed=seeds(4))
-        for action in actions[:10]:
-            obs = each.step(action)[0]
-    after, _ = env.reset(seed=seeds(4, 30), options={"reset_mask": mask})
-    np.testing.assert_array_equal(after[~mask], obs[~mask])
-    np.testing.assert_array_equal(
-        after[mask], twin.reset(seed=seeds(4, 30), options={"reset_mask": mask})[0][mask]
-    )
-    fresh = make(name, 4, *extra)
-    np.testing.assert_array_equal(after[mask], fresh.reset(seed=seeds(4, 30))[0][mask])
-    uninterrupted = make(name, 4, *extra)
-    uninterrupted.reset(seed=seeds(4))
-    for action in actions[:10]:
-        uninterrupted.step(action)
-    for action in actions[10:]:
-        one, other, new = env.step(action), uninterrupted.step(action), fresh.step(action)
-        assert_equal_steps([x[~mask] for x in one[:4]], [x[~mask] for x in other[:4]])
-        assert_equal_steps([x[mask] for x in one[:4]], [x[mask] for x in new[:4]])
 
 
 @pytest.mark.parametrize("name", NATIVE)
@@ -141,29 +79,6 @@ def test_normals() -> None:
     assert abs(draws.mean()) < 0.03 and abs(draws.std() - 1) < 0.03
     assert abs((draws**4).mean() - 3) < 0.3
     assert abs(np.corrcoef(draws[:, :-1].ravel(), draws[:, 1:].ravel())[0, 1]) < 0.03
-
-
-@pytest.mark.parametrize("name", NATIVE)
-def test_state_goes_on_identically(name: str) -> None:
-    env = make(name, 3)
-    actions = random_actions(env, 40)
-    env.reset(seed=seeds(3))
-    for t, action in enumerate(actions[:20]):
-        env.step(action)
-        if t == 12:
-            env.reset(seed=seeds(3, 40), options={"reset_mask": np.array([True, False, False])})
-    state = {name: value.copy() for name, value in env.state().items()}
-    assert all(value.shape[0] == 3 for value in state.values())
-    rest = [env.step(action) for action in actions[20:]]
-    other = make(name, 3)
-    other.load_state(state)
-    for action, expected in zip(actions[20:], rest, strict=True):
-        step = other.step(action)
-        assert_equal_steps(step, expected)
-        for metric in env.abilities.metrics:
-            np.testing.assert_array_equal(step[4][metric], expected[4][metric])
-    for key, value in env.state().items():
-        np.testing.assert_array_equal(other.state()[key], value)
 
 
 def test_foreign_state_is_refused() -> None:

