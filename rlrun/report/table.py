@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from rlrun.runs.folder import RunFolder, quoted
 
 MANY = 20  # replicas beyond which single rows say less than quantiles
+_WIDTH = 80  # columns of a terminal
 
 
 def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -> str:
@@ -18,11 +20,15 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
     rows = summary["replicas"]
     scored = [row for row in rows if row.get("eval_return") is not None]
     over = f"over {len(scored)} of {len(rows)} replicas:   " if 0 < len(scored) < len(rows) else ""
-    lines = [*_replica_lines(rows, scored), *_failure_lines(rows)]
-    lines += [over + _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
-    lines += _mode_lines(scored)
+    report = folder.read_report() if folder is not None else None
+    if report:
+        lines = [*_fold_lines(report), *_failure_lines(rows)]
+    else:
+        lines = [*_replica_lines(rows, scored), *_failure_lines(rows)]
+        lines += [over + _aggregate_line(summary["aggregate"]), *_bandit_lines(scored), *_mode_lines(scored)]
     if summary.get("policy", "last") != "last":
-        lines.append(f"scores are of each replica's policy with the {summary['policy']}, on fresh seeds")
+        where = "its test window" if report else "fresh seeds"
+        lines.append(f"scores are of each replica's policy with the {summary['policy']}, on {where}")
     if summary.get("recorded"):
         lines.append("the recorded test: a walk-forward run is scored once, and not again")
     if "wall_seconds" in summary:
@@ -64,6 +70,38 @@ def _replica_lines(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[s
         else:
             cells.append([*start, *(show(row) for show in figures.values())])
     return columns(cells)
+
+
+def _fold_lines(report: Mapping[str, Any]) -> list[str]:
+    """A walk-forward report: its conclusion, and each fold's score beside its baselines'."""
+    lines = [*textwrap.wrap(report["conclusion"], _WIDTH), ""]
+    if "folds" not in report:  # no seed came to the end of every fold
+        return lines
+    declared, names = report["baseline"], list(report["total"]["baselines"])
+    cells = [["fold", "score", _cut(declared), "difference", "best baseline"]]
+    folds, several = report["folds"], len(report["seeds"]) > 1
+    mean = {
+        "fold": "mean",
+        "agent": report["total"]["agent"] / len(folds),
+        "baselines": {name: value / len(folds) for name, value in report["total"]["baselines"].items()},
+        "difference": report["paired"]["mean"],
+    }
+    for fold in (*folds, mean):
+        baselines = fold["baselines"]
+        best = max(names, key=lambda name: baselines[name])
+        spread = f" ± {number(fold['agent_std'])}" if several and "agent_std" in fold else ""
+        difference = "+" * (fold["difference"] > 0) + number(fold["difference"])
+        beside = [number(baselines[declared]), difference, f"{_cut(best)} {number(baselines[best])}"]
+        cells.append([str(fold["fold"]), number(fold["agent"]) + spread, *beside])
+    shown = columns(cells)
+    if len(names) == 1 or len(shown[0]) > _WIDTH:
+        shown = columns([row[:-1] for row in cells])
+    scores = f"mean ± std of {len(report['seeds'])} seeds" if several else "of one seed"
+    return [*lines, *shown, f"score: {scores}; difference to {_cut(declared)}, declared beforehand"]
+
+
+def _cut(name: str, width: int = 14) -> str:
+    return name if len(name) <= width else name[: width - 2] + ".."
 
 
 def _failure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
