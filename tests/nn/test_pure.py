@@ -336,17 +336,26 @@ MODULE = """
 from dataclasses import dataclass
 from torch import nn
 from rlrun.config import key
+from rlrun.models import MLPConfig
 from rlrun.registry import register
 
 @dataclass
-class LooseConfig:
+class LooseConfig(MLPConfig):
     p: float = key("dropout")
-    activation: str = key("as the recipe of dqn has it")
-    init: str = key("as the recipe of dqn has it")
 
 @register("model", "loose", LooseConfig)
 def loose(config, in_features):
     return nn.Sequential(nn.Linear(in_features, 8), nn.ReLU(), nn.Dropout(config.p))
+"""
+RECIPE = """
+defaults:
+  - /schema/model/loose@_here_
+  - _self_
+p: 0.1
+hidden: []
+activation: relu
+init: uniform
+normalize_obs: false
 """
 
 
@@ -354,9 +363,7 @@ def test_it_is_refused_before_a_folder_is_made(tmp_path: Path) -> None:
     (tmp_path / "loose.py").write_text(MODULE)
     recipe = tmp_path / "conf" / "model" / "loose.yaml"
     recipe.parent.mkdir(parents=True)
-    recipe.write_text(
-        "defaults:\n  - /schema/model/loose@_here_\n  - _self_\np: 0.1\nactivation: relu\ninit: uniform\n"
-    )
+    recipe.write_text(RECIPE)
     command = [sys.executable, "-m", "rlrun", "algo=dqn", "model=loose", "imports=[loose]", "out=runs"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
