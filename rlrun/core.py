@@ -38,6 +38,9 @@ class TransitionTable:
     terminal: np.ndarray  # [S], bool: no value beyond
     shape: tuple[int, int] | None = None  # rows and columns of a grid world, to draw it
     reachable: np.ndarray | None = None  # [S], bool: where an episode can come to
+    letters: np.ndarray | None = (
+        None  # [S], what a cell is: S start, G goal, H hole, C cliff, # wall, or else
+    )
 
 
 class Dynamics(Protocol):
@@ -149,6 +152,7 @@ class Algorithm(Stateful, ABC):
 
     rollout_steps: int = 1  # env steps before each update; 0 = never touches an env
     whole_episodes: bool = False  # a rollout is one episode of each env
+    stochastic: bool = False  # it learns a distribution over actions: "sample" draws from it
     family: ClassVar[str] = "other"  # one of FAMILIES: what `rlrun list` shows it under
     takes_memory: ClassVar[bool] = False  # works with a model that has memory (an LSTM, a GRU)
     obs_kinds: ClassVar[tuple[str, ...]] = ("box", "discrete")

@@ -43,6 +43,7 @@ class BC(Algorithm):
     action_kinds = ("discrete", "multi_discrete", "box")
     needs = ("dataset",)
     family = "imitation"
+    stochastic = True
     takes_memory = True
     recordable = True
     saved: ClassVar = {"net": "weights", "head": "weights", "optim": "optimizer", "rng": "random"}

@@ -177,6 +177,7 @@ class CQL(Algorithm):
         self.config = config
         kind = ConservativeDQN if isinstance(spec.action, Discrete) else ConservativeSAC
         self.learner: ConservativeDQN | ConservativeSAC = kind(spec, config, model)
+        self.stochastic = self.learner.stochastic
         if isinstance(self.learner, DQN):
             self.q = self.learner.q
         if spec.dataset is not None:  # a policy that only acts has none

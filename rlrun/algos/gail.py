@@ -230,6 +230,7 @@ class GAIL(Algorithm):
     """Imitate an expert's steps by reinforcement learning, without the env's reward."""
 
     family = "imitation"
+    stochastic = True
     takes_memory = True
     obs_kinds, action_kinds = PPO.obs_kinds, PPO.action_kinds
     takes = ("dataset",)

@@ -87,6 +87,7 @@ class PPO(Algorithm):
     """Improve a stochastic policy with its own rollouts, a few clipped epochs on each."""
 
     family = "policy gradient"
+    stochastic = True
     takes_memory = True
     recordable = True
     saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "own", "rng": "random"}

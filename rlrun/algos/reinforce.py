@@ -52,6 +52,7 @@ class Reinforce(Algorithm):
 
     whole_episodes = True
     family = "policy gradient"
+    stochastic = True
     takes_memory = True
     saved: ClassVar = {"nets": "weights", "optim": "optimizer"}
     obs_kinds = ("box", "discrete", "multi_discrete")

@@ -48,6 +48,7 @@ class SACConfig(ActorCriticConfig):
 class SAC(ActorCritic):
     """Learn a stochastic policy off-policy, for reward and entropy (Haarnoja et al. 2018)."""
 
+    stochastic = True
     recordable = True
     saved: ClassVar = ActorCritic.saved | {"temperature": "weights", "alpha_optim": "optimizer"}
 

@@ -53,8 +53,10 @@ class Episodes(Evaluation):
         self.best = ("eval/return", "max") if config.choose == "best" else None
         self._envs: dict[int, VectorEnv] = {}
 
-    def play(self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray) -> Played:
-        """Scores of `episodes` episodes for every replica."""
+    def play(
+        self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray, mode: str | None = None
+    ) -> Played:
+        """Scores of `episodes` episodes for every replica, in the run's own mode unless one is given."""
         # Whatever R is: a sampled policy's draws are [R, parallel], and a lone run makes the same.
         parallel = min(episodes, 8 if self.run.env.slow else 128)
         if parallel not in self._envs:
@@ -65,7 +67,7 @@ class Episodes(Evaluation):
             self.seeds,
             episodes,
             purpose=purpose,
-            mode=cast(Mode, self.config.mode),
+            mode=cast(Mode, mode or self.config.mode),
             step=step,
             device=self.run.device,
             dtype=self.run.dtype,
@@ -75,7 +77,21 @@ class Episodes(Evaluation):
         return self.play(algo, self.config.during, "eval", step).means("eval")
 
     def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
-        return self.scores(algo, self.config.episodes, "test", step)
+        """A stochastic policy also shows, in fewer episodes, what it returns in the other mode."""
+        scores = self.scores(algo, self.config.episodes, "test", step)
+        if not algo.stochastic:
+            return scores
+        other = "sample" if self.config.mode == "greedy" else "greedy"
+        played = self.play(algo, self.config.during, f"test in mode {other}", step, other)
+        means = [
+            {
+                f"{other}_return": float(returns.mean()),
+                f"{other}_return_std": float(returns.std()),
+                f"{other}_episodes": len(returns),
+            }
+            for returns in played.returns
+        ]
+        return Scores([own | more for own, more in zip(scores.results, means, strict=True)])
 
     def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> Scores:
         return self.scores(algo, how.episodes or self.config.episodes, how.purpose, step)

@@ -113,7 +113,9 @@ def aggregate(
     least = -math.inf if bounds[0] is None else min(bounds[0], units.min())
     most = math.inf if bounds[1] is None else max(bounds[1], units.max())
     if interval and (interval.low < least or interval.high > most):
-        interval = replace(interval, low=max(interval.low, least), high=min(interval.high, most))
+        interval = replace(
+            interval, low=max(interval.low, float(least)), high=min(interval.high, float(most))
+        )
         cut = ", within the task's bounds"
     return {
         "mean": float(x.mean()),

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from rlrun.core import TransitionTable
 
 _ORDER = "←↓→↑"
+_CELLS = {"S": "start", "G": "goal", "H": "hole", "C": "cliff", "#": "wall"}  # letters of a picture
+_SQUARE = np.array([[-0.5, 0.5, 0.5, -0.5], [-0.5, -0.5, 0.5, 0.5]])
+_INK, _DARK = "#1d2733", "#46505c"
 _STEP = {"←": (-1, 0), "→": (1, 0), "↑": (0, -1), "↓": (0, 1)}  # columns and rows of a picture
 
 
@@ -39,34 +42,46 @@ def policy_text(table: TransitionTable, q: np.ndarray) -> str:
 
 
 def policy_png(table: TransitionTable, q: np.ndarray, path: Path) -> bool:
-    """Draw the greedy actions of q [S, A] on a heat map of their values; False if that cannot be done."""
+    """Draw the greedy actions of q [S, A] on a heat map of their values; False if that cannot be done.
+
+    Start, goal, holes, cliff and walls go by their letters, where the table has them.
+    """
     if table.shape is None:
         return False
     rows, columns = table.shape
-    if (figure := new_figure(path, 1.2 + 0.62 * columns, 0.6 + 0.62 * rows)) is None:
+    if (figure := new_figure(path, max(1.2 + 0.62 * columns, 4.2), 1.0 + 0.62 * rows)) is None:
         return False
     value = np.where(_beyond(table) | table.terminal, np.nan, q.max(-1).astype(float))
     axes = figure.subplots()
     image = axes.imshow(value.reshape(rows, columns), cmap="YlGnBu_r")
     middle = np.nanmean([np.nanmin(value), np.nanmax(value)])
+    letters = np.full(len(value), "") if table.letters is None else table.letters
     for state, cell in enumerate(_cells(table, q)):
         y, x = divmod(state, columns)
-        if cell == "#":
-            axes.fill(
-                (x - 0.5, x + 0.5, x + 0.5, x - 0.5), (y - 0.5, y - 0.5, y + 0.5, y + 0.5), color="#46505c"
-            )
+        words = letters[state] if letters[state] in _CELLS else ""
+        if np.isnan(value[state]):
+            solid = words in ("#", "C") or (not words and cell == "#")  # else it is a place to end at
+            if solid:
+                axes.fill(x + _SQUARE[0], y + _SQUARE[1], color=_DARK)
+            words = words or ("" if solid else "●")
+            axes.text(x, y, words, ha="center", va="center", color="white" if solid else _INK, weight="bold")
             continue
-        colour = "white" if value[state] < middle else "#1d2733"
+        colour = "white" if value[state] < middle else _INK
+        axes.text(x - 0.4, y - 0.38, words, ha="left", va="top", fontsize=8, color=colour, weight="bold")
         arrows = [name for name in cell if name in _STEP]
         for dx, dy in (_STEP[name] for name in arrows):
             style = {"arrowstyle": "->", "color": colour, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
             axes.annotate("", (x + 0.3 * dx, y - 0.12 + 0.22 * dy), (x, y - 0.12), arrowprops=style)
         if not arrows:
-            axes.text(x, y, "●" if cell == "." else cell, ha="center", va="center", color=GREY)
-        if np.isfinite(value[state]):
-            words = number(float(value[state]))
-            axes.text(x, y + 0.36, words, ha="center", va="center", fontsize=6, color=colour)
+            axes.text(x, y, cell, ha="center", va="center", color=GREY)
+        axes.text(
+            x, y + 0.36, number(float(value[state])), ha="center", va="center", fontsize=6, color=colour
+        )
     axes.set(xticks=[], yticks=[])
+    key = [f"{letter} {name}" for letter, name in _CELLS.items() if letter in letters]
+    if (_beyond(table) & ~np.isin(letters, list(_CELLS))).any():
+        key.append("dark: no episode comes there")
+    axes.set_xlabel("   ".join(key), fontsize=9)
     figure.colorbar(image, label="value", shrink=0.8)
     figure.savefig(path, dpi=150)
     return True

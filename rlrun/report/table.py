@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from rlrun.runs.folder import RunFolder, quoted
 
 MANY = 20  # replicas beyond which single rows say less than quantiles
+_WIDTH = 80  # columns of a terminal
 
 
 def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -> str:
@@ -18,10 +20,15 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
     rows = summary["replicas"]
     scored = [row for row in rows if row.get("eval_return") is not None]
     over = f"over {len(scored)} of {len(rows)} replicas:   " if 0 < len(scored) < len(rows) else ""
-    lines = [*_replica_lines(rows, scored), *_failure_lines(rows)]
-    lines += [over + _aggregate_line(summary["aggregate"]), *_bandit_lines(scored)]
+    report = folder.read_report() if folder is not None else None
+    if report:
+        lines = [*_fold_lines(report), *_failure_lines(rows)]
+    else:
+        lines = [*_replica_lines(rows, scored), *_failure_lines(rows)]
+        lines += [over + _aggregate_line(summary["aggregate"]), *_bandit_lines(scored), *_mode_lines(scored)]
     if summary.get("policy", "last") != "last":
-        lines.append(f"scores are of each replica's policy with the {summary['policy']}, on fresh seeds")
+        where = "its test window" if report else "fresh seeds"
+        lines.append(f"scores are of each replica's policy with the {summary['policy']}, on {where}")
     if summary.get("recorded"):
         lines.append("the recorded test: a walk-forward run is scored once, and not again")
     if "wall_seconds" in summary:
@@ -63,6 +70,38 @@ def _replica_lines(rows: Sequence[Mapping[str, Any]], scored: Sequence[Mapping[s
         else:
             cells.append([*start, *(show(row) for show in figures.values())])
     return columns(cells)
+
+
+def _fold_lines(report: Mapping[str, Any]) -> list[str]:
+    """A walk-forward report: its conclusion, and each fold's score beside its baselines'."""
+    lines = [*textwrap.wrap(report["conclusion"], _WIDTH), ""]
+    if "folds" not in report:  # no seed came to the end of every fold
+        return lines
+    declared, names = report["baseline"], list(report["total"]["baselines"])
+    cells = [["fold", "score", _cut(declared), "difference", "best baseline"]]
+    folds, several = report["folds"], len(report["seeds"]) > 1
+    mean = {
+        "fold": "mean",
+        "agent": report["total"]["agent"] / len(folds),
+        "baselines": {name: value / len(folds) for name, value in report["total"]["baselines"].items()},
+        "difference": report["paired"]["mean"],
+    }
+    for fold in (*folds, mean):
+        baselines = fold["baselines"]
+        best = max(names, key=lambda name: baselines[name])
+        spread = f" ± {number(fold['agent_std'])}" if several and "agent_std" in fold else ""
+        difference = "+" * (fold["difference"] > 0) + number(fold["difference"])
+        beside = [number(baselines[declared]), difference, f"{_cut(best)} {number(baselines[best])}"]
+        cells.append([str(fold["fold"]), number(fold["agent"]) + spread, *beside])
+    shown = columns(cells)
+    if len(names) == 1 or len(shown[0]) > _WIDTH:
+        shown = columns([row[:-1] for row in cells])
+    scores = f"mean ± std of {len(report['seeds'])} seeds" if several else "of one seed"
+    return [*lines, *shown, f"score: {scores}; difference to {_cut(declared)}, declared beforehand"]
+
+
+def _cut(name: str, width: int = 14) -> str:
+    return name if len(name) <= width else name[: width - 2] + ".."
 
 
 def _failure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -112,6 +151,27 @@ def _bandit_lines(scored: Sequence[Mapping[str, Any]]) -> list[str]:
         return []
     optimal, regret, total = (float(np.mean(values)) for values in found.values())
     return [f"optimal {optimal:.1%} of actions   regret {number(regret)} a step, {number(total)} in all"]
+
+
+def _mode_lines(scored: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Says where the same policies score much else if their actions are chosen in the other way."""
+    for other, words in (("sample", ("greedy", "sampled")), ("greedy", ("sampled", "greedy"))):
+        both = [row for row in scored if row.get(f"{other}_return") is not None]
+        if not both:
+            continue
+        means, errors = [], []
+        for name in ("eval", other):
+            returns, stds, counts = (
+                np.array([row[f"{name}_{key}"] for row in both], float)
+                for key in ("return", "return_std", "episodes")
+            )
+            means.append(float(returns.mean()))
+            errors.append(float((stds**2 / counts).sum()) / len(both) ** 2)
+        difference = abs(means[0] - means[1])
+        if difference > max(3.0 * sum(errors) ** 0.5, 0.1 * max(map(abs, means))):
+            shown = [f"{word} actions return {number(m)}" for word, m in zip(words, means, strict=True)]
+            return [f"{shown[0]}, {shown[1]}: eval.mode={other} judges the latter"]
+    return []
 
 
 def columns(cells: Sequence[Sequence[str]]) -> list[str]:

@@ -219,6 +219,19 @@ class RunFolder:
     def read_plan(self) -> dict[str, Any]:
         return json.loads(read_regular(self.plan, 1 << 26))
 
+    def read_report(self) -> dict[str, Any] | None:
+        """report.json, which a walk-forward run has.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
+        try:
+            return json.loads(read_regular(self.report_json, 1 << 26))
+        except FileNotFoundError:
+            return None
+        except (ValueError, OSError, RecursionError) as error:
+            raise ConfigError(f"{self.report_json} is damaged: {error}") from None
+
     def read_steps(self) -> list[dict[str, str]]:
         """The rows that `write_steps` wrote, by column."""
         text = gzip.decompress(read_regular(self.steps, 1 << 30)).decode()

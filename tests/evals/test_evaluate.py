@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from probes import build, probe
-from support import Trial, episodes, small
+from support import ALGORITHMS, Trial, act_once, builder, episodes, small
 
 from rlrun import envs
 from rlrun.config.compose import compose
 from rlrun.core import Act, Algorithm
 from rlrun.envs import RewardConfig
 from rlrun.evals.play import run_episodes
-from rlrun.rng import child, keys
+from rlrun.rng import Stream, child, keys
 from rlrun.runs.load import restore
 from rlrun.runs.run import execute
 
@@ -164,3 +164,28 @@ def test_the_chosen_policy_is_the_one_that_is_judged(choose: str, tmp_path: Path
         seen = [r["eval/return"] for r in records if r["replica"] == replica and "eval/return" in r]
         assert again[replica] == (max(seen) if choose == "best" else seen[-1])
     assert result.summary["policy"] == ("last" if choose == "last" else "best eval/return")
+
+
+@pytest.mark.parametrize("algo", [a for a in ALGORITHMS if builder(a).family not in ("bandit", "planning")])
+def test_an_algorithm_is_called_stochastic_if_sampling_it_draws(algo: str) -> None:
+    """Planners draw where they search, and bandits are judged while they learn."""
+    trial = Trial.of(small(algo, replicas=1))
+    rng = Stream(trial.task.evaluation.seeds, "test")
+    act_once(trial, "sample", rng)
+    assert trial.algo.stochastic == bool(rng.counter.any())
+
+
+@pytest.mark.parametrize(("mode", "other"), [("greedy", "sample"), ("sample", "greedy")])
+def test_a_stochastic_policy_is_also_shown_in_the_other_mode_and_its_scores_are_the_same(
+    mode: str, other: str
+) -> None:
+    trial = Trial.of(small("ppo", replicas=2, eval=episodes(episodes=9, during=4, mode=mode)))
+    evaluation, algo, step = trial.task.evaluation, trial.algo, trial.clock.step
+    both = evaluation.final(algo, step, {}).results
+    algo.stochastic = False
+    own = evaluation.final(algo, step, {}).results
+    for one, two in zip(own, both, strict=True):
+        assert not any(key.startswith(other) for key in one)
+        assert {key: two[key] for key in one} == one
+        assert two[f"{other}_episodes"] == 4 and two[f"{other}_return"] > 0
+    assert both[0][f"{other}_return"] != both[1][f"{other}_return"]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from rlrun.config import ConfigError
 from rlrun.evals import folds, stats
 from rlrun.evals.evaluation import Replica
 from rlrun.evals.walk_forward import WalkForwardConfig, step_rows
@@ -46,6 +47,34 @@ def test_one_seed_is_called_an_anecdote_and_five_are_not() -> None:
     five = results_table(summary([1.0, 2.0, 3.0, 4.0, 5.0]))
     assert "anecdote" not in five and "rlrun play" not in five
     assert "median 3.00   mean 3.00   IQM 3.00   [1.04, 4.96] (95% t over 5 seeds, of the mean)" in five
+
+
+@pytest.mark.parametrize(
+    ("mode", "returns", "told"),
+    [
+        (
+            "sample",
+            [140.0, 60.0],
+            "greedy actions return 50.00, sampled actions return 100.0: eval.mode=sample",
+        ),
+        (
+            "greedy",
+            [9.0, 11.0],
+            "sampled actions return 50.00, greedy actions return 10.00: eval.mode=greedy",
+        ),
+        ("sample", [50.0, 54.0], ""),  # a difference, but a small one
+        ("sample", [None, 49.0], ""),  # one replica failed
+    ],
+)
+def test_modes_that_score_much_else_are_told(mode: str, returns: list[float | None], told: str) -> None:
+    made = summary([40.0 if returns[0] is not None else None, 60.0 if returns[0] is not None else 50.0])
+    for row, value in zip(made["replicas"], returns, strict=True):
+        row |= {f"{mode}_return": value, f"{mode}_return_std": 2.0, f"{mode}_episodes": 10}
+    text = results_table(made)
+    assert told in text and ("eval.mode" in text) == bool(told)
+    for row in made["replicas"]:
+        row[f"{mode}_return_std"] = 500.0  # noise of that size tells nothing
+    assert "eval.mode" not in results_table(made)
 
 
 def test_rows_of_folds_failures_and_many_replicas() -> None:
@@ -143,6 +172,65 @@ def test_reports_of_few_folds_one_seed_and_ruin(tmp_path: Path) -> None:
     assert "rests on one seed" in data["conclusion"]
     data = walk_forward_report(finished(tmp_path, 0.5, ruin=True))
     assert data["folds"][0]["steps"] == 20  # the others went on to the end
+
+
+def console(run: Finished) -> list[str]:
+    """The lines of a walk-forward run's table, without where the run is and what to type next."""
+    walk_forward_report(run)
+    total = stats.aggregate([1.0] * len(run.rows), [row["fold"] for row in run.rows])
+    lines = results_table({"replicas": run.rows, "aggregate": total, "policy": "best val/score"}, run)
+    return lines.splitlines()[:-3]
+
+
+def test_the_console_shows_the_conclusion_and_then_a_baseline_beside_every_score(tmp_path: Path) -> None:
+    run = finished(tmp_path, -0.5)
+    lines = console(run)
+    report = json.loads(run.report_json.read_text())
+    head = lines.index("")
+    assert " ".join(lines[:head]) == report["conclusion"]
+    assert lines[head + 1].split() == ["fold", "score", "buy_and_hold", "difference", "best", "baseline"]
+    folds = [line.split() for line in lines[head + 3 : head + 7]]
+    for k, cells in enumerate(folds):
+        assert cells[:4] == [str(k), f"{0.5 + 1.01 * k:.{2 if k else 4}f}", "±", "0.0500"]
+        assert cells[4:] == [f"{1 + k:.2f}", f"{-0.5 + 0.01 * k:.4f}", "buy_and_hold", f"{1 + k:.2f}"]
+    assert lines[head + 7].split() == ["mean", "2.01", "2.50", "-0.4850", "buy_and_hold", "2.50"]
+    assert "score: mean ± std of 2 seeds; difference to buy_and_hold, declared beforehand" in lines
+    assert all(len(line) <= 80 for line in lines) and "median" not in "".join(lines)
+
+
+def test_the_console_of_few_seeds_few_baselines_and_long_names(tmp_path: Path) -> None:
+    one = finished(tmp_path, 0.5, seeds=1)
+    lines = console(one)
+    assert "score: of one seed; difference to buy_and_hold, declared beforehand" in lines
+    assert not any("±" in line for line in lines) and any("+0.4500" in line for line in lines)
+    one.run.eval.baselines = ["buy_and_hold"]
+    assert not any("best baseline" in line for line in console(one))
+    one.run.eval.baselines = ["noop", "buy_and_hold"]
+    report = json.loads(one.report_json.read_text())
+    name = "momentum_of_the_last_forty_days"
+    for row in (*report["folds"], report["total"]):
+        row |= {"agent": -1234567.8, "baselines": {name: -1234567.8, "noop": -1234567.9}}
+    for fold in report["folds"]:
+        fold |= {"agent_std": 12345.6, "difference": -1234567.8}
+    one.report_json.write_text(json.dumps(report | {"baseline": name, "seeds": [1, 2]}))
+    shown = results_table({"replicas": one.rows, "aggregate": {}}, one).splitlines()[:-3]
+    assert all(len(line) <= 80 for line in shown) and "momentum_of_.." in shown[shown.index("") + 1]
+
+
+def test_the_console_of_a_run_in_which_every_seed_failed_claims_nothing(tmp_path: Path) -> None:
+    run = finished(tmp_path, 0.5, seeds=1)
+    for row in run.rows:
+        row |= {"failed": "loss/q is nan at step 7", "eval_return": None}
+    text = "\n".join(console(run))
+    assert text.startswith("Nothing can be said.") and "loss/q is nan" in text
+
+
+def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
+    run = finished(tmp_path, 0.5)
+    for text in ("{", "[" * 100_000):
+        run.report_json.write_text(text)
+        with pytest.raises(ConfigError, match=r"report\.json is damaged"):
+            results_table({"replicas": run.rows, "aggregate": {}}, run)
 
 
 def test_a_report_leaves_out_the_seeds_that_failed(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ class Outcomes:
     terminal: np.ndarray  # [S], bool; such a state leads to itself with reward 0
     starts: np.ndarray  # states in which episodes begin, equally likely
     shape: tuple[int, int] | None = None  # rows and columns of a grid
-    letters: np.ndarray | None = None  # [rows, columns], for a picture of our own
+    letters: np.ndarray | None = None  # [rows, columns], what each cell is, for pictures
 
     def table(self) -> TransitionTable:
         """The same process with a probability for each successor, [S, A, S']."""
@@ -41,7 +41,8 @@ class Outcomes:
         s, a = np.ogrid[:states, :actions]
         np.add.at(probability, (s[..., None], a[..., None], self.successor), self.probability)
         reward = (self.probability * self.reward).sum(-1)
-        return TransitionTable(probability, reward, self.terminal, self.shape, self.reachable())
+        letters = None if self.letters is None else self.letters.ravel()
+        return TransitionTable(probability, reward, self.terminal, self.shape, self.reachable(), letters)
 
     def reachable(self) -> np.ndarray:
         """Where an episode can come to, bool [S]."""
@@ -154,7 +155,7 @@ def frozen_lake(rows: Sequence[str], *, slippery: bool, success_rate: float) -> 
     probability, successor = _slide(moves, chance)
     reward = (letters.ravel() == "G").astype(float)[successor]
     starts = np.flatnonzero(letters.ravel() == "S")
-    return _absorb(probability, successor, reward, terminal, starts, letters.shape)
+    return replace(_absorb(probability, successor, reward, terminal, starts, letters.shape), letters=letters)
 
 
 def cliff_walking(*, slippery: bool, terminate: bool, anywhere: bool) -> Outcomes:
@@ -174,7 +175,9 @@ def cliff_walking(*, slippery: bool, terminate: bool, anywhere: bool) -> Outcome
         successor = np.where(fallen, corner, successor)
     terminal = np.isin(np.arange(48), [goal, *(cliff if terminate else ())])
     starts = np.arange(0, 48, 12) if anywhere else np.array([corner])
-    return _absorb(probability, successor, reward, terminal, starts, shape)
+    letters = np.full(shape, ".")
+    letters.flat[cliff], letters.flat[starts], letters.flat[goal] = "C", "S", "G"
+    return replace(_absorb(probability, successor, reward, terminal, starts, shape), letters=letters)
 
 
 def maze(rows: Sequence[str], *, continuing: bool) -> Outcomes:
