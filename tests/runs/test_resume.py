@@ -254,14 +254,15 @@ def test_signals_and_locks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     with pytest.raises(ConfigError, match="in use"):
         resume(folder)
     assert time.monotonic() - begin < 5
-    time.sleep(0.3)
+    wait_for(lambda: written(folder) > 0, pid)
     os.kill(pid, signal.SIGTERM)
     assert ended(pid, 10) == 143
     steps = [stopped(folder, "SIGTERM")]
 
     pid = fork(lambda: cli.main(["resume", str(folder)]))
     wait_for(lambda: json.loads(found[0].read_text())["status"] == "running", pid)
-    time.sleep(0.3)
+    before = written(folder)
+    wait_for(lambda: written(folder) > before, pid)
     os.kill(pid, signal.SIGINT)
     assert ended(pid, 10) == 130
     steps.append(stopped(folder, "SIGINT"))
@@ -273,6 +274,12 @@ def test_signals_and_locks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     os.waitpid(pid, 0)
     with RunFolder(folder).lock():
         pass
+
+
+def written(folder: Path) -> int:
+    """Bytes of metrics so far."""
+    metrics = folder / "metrics.jsonl"
+    return metrics.stat().st_size if metrics.exists() else 0
 
 
 def stopped(folder: Path, name: str) -> int:
