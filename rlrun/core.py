@@ -38,9 +38,7 @@ class TransitionTable:
     terminal: np.ndarray  # [S], bool: no value beyond
     shape: tuple[int, int] | None = None  # rows and columns of a grid world, to draw it
     reachable: np.ndarray | None = None  # [S], bool: where an episode can come to
-    letters: np.ndarray | None = (
-        None  # [S], what a cell is: S start, G goal, H hole, C cliff, # wall, or else
-    )
+    letters: np.ndarray | None = None  # [S], of cells: S start, G goal, H hole, C cliff, # wall
 
 
 class Dynamics(Protocol):

@@ -108,6 +108,7 @@ class PolicyIteration(ValueIteration):
     def __init__(self, spec: Spec, config: PolicyIterationConfig, model: Any) -> None:
         super().__init__(spec, config, model)
         states, actions = self.reward.shape
+        self.threshold = number(config.theta, spec, 2, "float64")
         self.policy = self.reward.new_full((spec.replicas, states, actions), 1.0 / actions)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
@@ -118,9 +119,7 @@ class PolicyIteration(ValueIteration):
         self.residual.copy_(gain.amax(-1))
         greedy = best(q).double()
         greedy /= greedy.sum(-1, keepdim=True)
-        self.policy.copy_(
-            torch.where((gain > number(self.theta, self.spec, 2, "float64"))[..., None], greedy, self.policy)
-        )
+        self.policy.copy_(torch.where((gain > self.threshold)[..., None], greedy, self.policy))
         return {"loss/residual": self.residual.clone()}
 
     def evaluate(self) -> Tensor:

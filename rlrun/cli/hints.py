@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
@@ -91,7 +92,7 @@ def _pairs(words: Sequence[str]) -> list[Pair]:
 
 def _group(word: str) -> str:
     """The group that a name is of, exactly or nearly; '' if of none, as a file."""
-    if Path(word).suffix in YAML or Path(word).exists():
+    if Path(word).suffix in YAML or os.path.exists(word):  # unlike Path's, false of what can be no path
         return ""
     exact = [group for group in CHOSEN if word in catalog.recipes(group)]
     return next(iter(exact or [group for group in GROUPS if catalog.option(group, word)]), "")
@@ -128,6 +129,6 @@ def _advice(name: str, value: str) -> str:
     if path.suffix in YAML:
         place = f"conf/experiment/{path.stem}.yaml"
         return f"a config of your own is {place}, under # @package _global_: say experiment={path.stem}"
-    if not name and value and path.is_dir():
+    if not name and value and os.path.isdir(value):
         return f"a run's folder follows a verb: rlrun evaluate {shlex.quote(value)}, or play, resume, report"
     return advice(name or value)

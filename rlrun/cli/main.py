@@ -21,7 +21,7 @@ HELP = """\
 usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml says
        rlrun VERB ...               do something else; rlrun VERB --help says more
 
-  list [GROUP]     what there is: algo, env, model, eval, data, experiment
+  list [GROUP]     what there is: algo, env, model, eval, data, listener, experiment
   describe NAME    every key of an algo, env or model: type, value, bounds, meaning
   evaluate RUN     judge a trained run on fresh episodes
   play RUN         record a trained run as a GIF
@@ -74,7 +74,7 @@ def _dispatch(arguments: list[str], as_json: bool) -> int:
 
         print(f"rlrun {__version__}")
         return 0
-    if not arguments:
+    if not set(arguments) - {"--"}:
         return train.nothing_said(HELP, as_json)
     if word[:1] not in "-~=" and "=" not in word and word != "train":
         raise hints.unknown_command(arguments, VERBS)

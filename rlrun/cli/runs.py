@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -24,11 +25,13 @@ def run_folder(path: str) -> Path:
     folder = Path(path)
     if RunFolder(folder).exists:
         return folder
-    inside = RunFolder.under(folder) if folder.is_dir() else []
+    inside = RunFolder.under(folder) if os.path.isdir(folder) else []
     if inside:
         newest = max(inside, key=lambda run: run.record.stat().st_mtime)
         raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {newest.quoted}")
-    what = f"is not a run folder: it has no {RunFolder.record}" if folder.exists() else "does not exist"
+    what = (
+        f"is not a run folder: it has no {RunFolder.record}" if os.path.exists(folder) else "does not exist"
+    )
     siblings = [str(run) for run in RunFolder.beside(folder)]
     raise ConfigError(
         f"{path} {what}", hint(str(folder), siblings) or "runs are in outputs/ALGO-ENV/TIME-NAME"
@@ -179,7 +182,7 @@ def compare(arguments: list[str], as_json: bool) -> int:
     parser.add_argument("paths", nargs="+", metavar="PATH")
     paths = [Path(path) for path in parser.parse_args(arguments).paths]
     for path in paths:
-        if not path.is_dir() or not RunFolder.under(path):
+        if not os.path.isdir(path) or not RunFolder.under(path):
             run_folder(str(path))
     from rlrun.report.compare import compare
 

@@ -186,7 +186,11 @@ def _unknown_name(full: str, keys: list[str], overrides: Sequence[str]) -> Confi
     line, meant = hint(full, keys), near(full, keys)
     value = dict(each.lstrip("+~").partition("=")[::2] for each in overrides).get(full, "")
     if meant and meant[0] in GROUPS and line.startswith("did you mean"):
-        line += f" say {catalog.option(meant[0], value) or meant[0] + '=NAME'}"
+        chosen = catalog.option(meant[0], value)
+        if full.startswith(f"{meant[0]}."):  # a key that another choice has
+            line = f"say {chosen}" if chosen else ""
+        else:
+            line += f" say {chosen or meant[0] + '=NAME'}"
     section = full.rpartition(".")[0]
     section = section if section in keys else ""
     beside = [key.rpartition(".")[2] for key in keys if key.rpartition(".")[0] == section]

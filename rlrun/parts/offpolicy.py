@@ -45,11 +45,10 @@ class TargetSync:
         """Count one gradient step of every replica."""
         if self.config.unit == "updates":
             self.count += 1
-            if not self.differs:
-                if self.count[-1] % self.config.every == 0:
-                    self.target.lerp_(self.online, self.config.tau)
-            else:
+            if self.differs:
                 self._follow(self.count % self.config.every == 0)
+            elif self.count[-1] % self.config.every == 0:
+                self.target.lerp_(self.online, self.config.tau)
 
     def collected(self, rollout: Rollout) -> None:
         """Count a rollout's env steps, or the episodes that ended in it."""

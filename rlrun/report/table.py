@@ -22,7 +22,7 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
     over = f"over {len(scored)} of {len(rows)} replicas:   " if 0 < len(scored) < len(rows) else ""
     report = folder.read_report() if folder is not None else None
     if report:
-        lines = [*_fold_lines(report), *_failure_lines(rows)]
+        lines = [*_fold_lines(report), *_failure_lines(rows), over + _centre(summary["aggregate"])]
     else:
         lines = [*_replica_lines(rows, scored), *_failure_lines(rows)]
         lines += [over + _aggregate_line(summary["aggregate"]), *_bandit_lines(scored), *_mode_lines(scored)]
@@ -130,13 +130,20 @@ def _online(name: str, row: Mapping[str, Any]) -> str:
 
 
 def _aggregate_line(total: Mapping[str, Any]) -> str:
+    line = _centre(total)
     if total["median"] is None:
-        return "no replica has a score"
-    line = f"median {number(total['median'])}   mean {number(total['mean'])}   IQM {number(total['iqm'])}"
+        return line
     if total["interval"]:
         low, high = total["interval"]
         return f"{line}   [{number(low)}, {number(high)}] ({total['interval_kind']})"
     return f"{line}   no interval from {counted(total)}" if "n" in total else line
+
+
+def _centre(total: Mapping[str, Any]) -> str:
+    """Where the scores lie; of a walk-forward run the interval is in the conclusion."""
+    if total["median"] is None:
+        return "no replica has a score"
+    return f"median {number(total['median'])}   mean {number(total['mean'])}   IQM {number(total['iqm'])}"
 
 
 def counted(total: Mapping[str, Any]) -> str:

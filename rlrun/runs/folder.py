@@ -10,6 +10,7 @@ import csv
 import gzip
 import io
 import json
+import os
 import re
 import secrets
 import shlex
@@ -86,7 +87,7 @@ class RunFolder:
     @property
     def exists(self) -> bool:
         """Whether a run is there, whole or not."""
-        return self.record.is_file()
+        return os.path.isfile(self.record)  # unlike Path's, false of what can be no path
 
     @property
     def ended(self) -> bool:
@@ -114,7 +115,7 @@ class RunFolder:
     @classmethod
     def beside(cls, path: Path) -> list[RunFolder]:
         """The run folders in the folder that a path is in."""
-        inside = path.parent.glob(f"*/{cls.record}") if path.parent.is_dir() else ()
+        inside = path.parent.glob(f"*/{cls.record}") if os.path.isdir(path.parent) else ()
         return [cls(file.parent) for file in sorted(inside)]
 
     # run.json

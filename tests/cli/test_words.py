@@ -136,3 +136,30 @@ def test_without_a_word_the_help_is_shown_and_nothing_is_trained(
     assert told["train"] == line.strip()
     assert compose(line.split()[1:]) == compose()
     assert not list(empty_folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["LONG"],
+        ["x", "LONG"],
+        ["evaluate", "LONG"],
+        ["resume", "LONG/LONG"],
+        ["compare", "LONG"],
+        ["LONG.yaml"],
+    ],
+)
+def test_what_can_be_no_path_is_refused_all_the_same(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main([word.replace("LONG", "a" * 5000) for word in words]) == 2
+    assert len(capsys.readouterr().err.splitlines()) <= 3 and not list(tmp_path.iterdir())
+
+
+def test_two_dashes_say_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["--"]) == 0
+    assert "rlrun train would run" in capsys.readouterr().out and not list(tmp_path.iterdir())
