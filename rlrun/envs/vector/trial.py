@@ -7,7 +7,7 @@ function of its seed and its actions, whatever was played before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -18,9 +18,12 @@ from rlrun.boundary import Check, Misfit, fault
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Trial
 
-EARLIER = 1000  # steps of other episodes, each to its end where that is near: what they leave behind shows
-COMPARED = 1000  # steps played twice
-SECONDS = 2.0  # then a slow environment has been tried enough; it is said how far that went
+EARLIER = 1000  # steps of other episodes, which may leave something behind
+COMPARED = 1000  # steps played twice after them
+RESET = 10  # steps that a reset counts as
+LEAST = 40  # steps of either kind that even a slow environment plays
+SECONDS = 1.0  # after which one is slow; this decides what is said, and no bit of a run
+NAMES = ("obs", "reward", "terminated", "truncated")
 
 
 class _Copy:
@@ -72,45 +75,37 @@ def trial(name: str, make: Callable[[], gymnasium.Env], check: Check, actions: g
     """
     actions.seed(0)
     used, fresh = (_Copy(name, make(), check) for _ in range(2))
-    until = time.monotonic() + SECONDS
     try:
-        _play((used,), actions, EARLIER, until, episodes=2)
-        differs, compared = _play((used, fresh), actions, COMPARED, until, first_seed=10_000)
+        _play((used,), actions, EARLIER, first_seed=1, episodes=2)
+        differs, compared = _play((used, fresh), actions, COMPARED, first_seed=100_000)
     finally:
         used.close()
         fresh.close()
-    remarks = [used.remark or fresh.remark] if used.remark or fresh.remark else []
+    remarks = [remark for remark in (used.remark or fresh.remark,) if remark]
     if not differs and compared < COMPARED:
-        remarks.append(
-            f"{name}: its steps are slow, so that only {compared} were played twice to compare them"
-        )
+        remarks.append(f"{name} is slow: only {compared} steps were played twice to see whether they differ")
     return Trial(differs and f"{name}: {differs} of the same episode played twice", tuple(remarks))
 
 
 def _play(
-    copies: tuple[_Copy, ...],
-    actions: gymnasium.Space,
-    steps: int,
-    until: float,
-    *,
-    episodes: int = 1,
-    first_seed: int = 1,
+    copies: Sequence[_Copy], actions: gymnasium.Space, steps: int, *, first_seed: int, episodes: int = 0
 ) -> tuple[str | None, int]:
-    """Episodes for so many steps, and the first few to their ends if these come within three times as
-    many: what differs between the copies, and steps played."""
-    played = ended = 0
+    """Play so many steps, and the first `episodes` to their ends if that takes no three times as many.
+
+    Returns what differs between the first and the last copy, and the steps that were played.
+    """
+    played, ended, until = 0, 0, time.monotonic() + SECONDS
     while played < steps or ended < episodes:
         now = [copy.reset(first_seed + ended) for copy in copies]
-        step = 0
+        step, played = 0, played + RESET
         while True:
-            for name, one, other in zip(
-                ("obs", "reward", "terminated", "truncated"), now[0], now[-1], strict=True
-            ):
+            for name, one, other in zip(NAMES, now[0], now[-1], strict=True):
                 if not np.array_equal(one, other):
                     return f"{name} differs at step {step}", played
             if now[0][2] or now[0][3]:
                 break
-            if played >= (steps if ended >= episodes else 3 * steps) or time.monotonic() > until:
+            enough = played >= (steps if ended >= episodes else 3 * steps)
+            if enough or (played >= LEAST and time.monotonic() > until):
                 return None, played
             action = actions.sample()
             now = [copy.step(action) for copy in copies]
