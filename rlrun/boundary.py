@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import walk_tb
@@ -55,21 +56,25 @@ def fault(error: BaseException, env: str, where: str) -> EnvError:
 
 def told(error: BaseException) -> str:
     """An exception and the line of code that raised it, in one line."""
-    try:
-        text = " ".join(str(error).split())[:200]
-    except Exception:  # a __str__ that fails
-        text = ""
-    name = type(error).__name__
+    name, text = type(error).__name__, text_of(error)
     places = [f"{Path(f.f_code.co_filename).name}:{line}" for f, line in walk_tb(error.__traceback__)]
     return (f"{name}: {text}" if text else name) + (f" ({places[-1]})" if places else "")
 
 
+def text_of(error: BaseException) -> str:
+    """The message of an exception of unknown making, in one line."""
+    try:
+        return " ".join(str(error).split())[:200]
+    except Exception:
+        return ""
+
+
 def _advice(error: BaseException) -> str:
     """What to do about the errors that an old kind of environment makes."""
-    text = str(error)
-    if isinstance(error, TypeError) and ("'seed'" in text or "'options'" in text) and "reset()" in text:
+    text = text_of(error)
+    if isinstance(error, TypeError) and re.search("unexpected keyword argument '(seed|options)'", text):
         return "Gymnasium asks for reset(self, *, seed=None, options=None), which returns (observation, info)"
-    if isinstance(error, ValueError) and "unpack" in text:
+    if isinstance(error, ValueError) and "to unpack" in text:
         return OLD_STEP
     if isinstance(error, SystemExit):
         return "an environment may not end the process: raise an exception instead"

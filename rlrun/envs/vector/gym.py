@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, told
+from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, text_of, told
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Abilities, Trial
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
@@ -46,9 +46,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.kwargs, self.wrappers = dict(kwargs or {}), tuple(wrappers)
         self.envs = [self._make() for _ in range(num_envs)]
         one = self.envs[0]
-        metadata = getattr(one, "metadata", None)
-        self.metadata = dict(metadata if isinstance(metadata, Mapping) else {})
-        self.metadata["autoreset_mode"] = AutoresetMode.DISABLED
+        self.metadata = dict(one.metadata) | {"autoreset_mode": AutoresetMode.DISABLED}
         self.render_mode = "rgb_array"
         self.spec = one.spec
         obs, action = (self._space(name) for name in ("observation_space", "action_space"))
@@ -56,6 +54,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._check, actions = Check(space_of(obs, "observation")), space_of(action, "action").form
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in (obs, action))
         self._obs = np.zeros((num_envs, *self._check.shape), self._check.dtype)
+        # A Box of no axes is given arrays of none, and a Discrete numbers, as Gymnasium's sample() gives.
+        self._cut = () if isinstance(action, gymnasium.spaces.Discrete) else (...,)
         self._seed = np.zeros(num_envs, np.uint64)
         self._steps = np.zeros(num_envs, np.int64)
         self._actions = np.zeros((num_envs, 64, *actions.shape), actions.dtype)
@@ -76,7 +76,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 env = gymnasium.wrappers.FlattenObservation(env)  # one vector; integers become one-hot
         except BaseException as error:  # whatever a constructor raises, sys.exit() too
             fault(error, self.env_id, "")  # raises it again where it came from outside
-            advice = "pip install 'rlrun[box2d]'" if "Box2D" in str(error) else ""
+            advice = "pip install 'rlrun[box2d]'" if "Box2D" in text_of(error) else ""
             raise ConfigError(f"env.id {self.env_id} cannot be made: {told(error)}", advice) from error
         return env
 
@@ -126,7 +126,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._steps[live] += 1
         self._reward[over] = 0.0
         for i in live.tolist():
-            self._step_one(i, actions[i])
+            self._step_one(i, actions[i, *self._cut])
         return (
             self._obs.copy(),
             self._reward.copy(),
@@ -175,7 +175,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._begin(i)
             for t in range(steps):
                 self._steps[i] += 1
-                self._step_one(i, actions[i, t].copy())
+                self._step_one(i, actions[i, t, *self._cut].copy())
 
     def self_test(self) -> Trial:
         """What two fresh copies show when they play, see `trial`."""
@@ -198,7 +198,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 self._picture.reset(seed=gym_seed(self._seed[index]))
                 shown = 0
             for t in range(shown, self._steps[index]):
-                self._picture.step(self._actions[index, t].copy())
+                self._picture.step(self._actions[index, t, *self._cut].copy())
             self._drawn = (index, self._seed[index], int(self._steps[index]))
             with drawing():
                 picture = np.asarray(self._picture.render())
