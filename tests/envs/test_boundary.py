@@ -187,6 +187,7 @@ def ragged(env: Any) -> Any:
 INT = gym.Box(0, 9, (2,), np.int64)
 PIXELS = gym.Box(0, 255, (3,), np.uint8)
 GRID = gym.MultiDiscrete([3, 4])
+NESTED = gym.Dict(a=gym.Dict(b=PIXELS), c=gym.Discrete(3))
 
 
 @dataclass(frozen=True)
@@ -239,6 +240,13 @@ AT_START = [
     wrong(r"observation\[1\] is nan", **seen(np.array([0.0, np.nan, 0.0], np.float32))),
     wrong(r"observation\[0\] is inf", **seen([np.inf, 0.0, 0.0])),
     wrong(r"observation\[2\] is -inf", **seen([0.0, 0.0, -1e300])),
+    # Parts of a nested observation, before they become one vector.
+    wrong(r"observation\.a\.b holds -1, which", **seen({"a": {"b": np.array([-1, 2, 3])}, "c": 0}, NESTED)),
+    wrong(r"observation\.a\.b has shape \[1\]", **seen({"a": {"b": np.ones(1, np.uint8)}, "c": 0}, NESTED)),
+    wrong(r"observation\.c is 7, and its space 0 to 2", **seen({"a": {"b": [1, 2, 3]}, "c": 7}, NESTED)),
+    wrong(r"observation has other keys than a, c", **seen({"a": {"b": [1, 2, 3]}}, NESTED)),
+    wrong(r"observation is no tuple of 2", **seen(np.zeros(3), gym.Tuple([BOX, gym.Discrete(2)]))),
+    wrong(r"observation\[1\] is nan", **seen(([0, np.nan, 0], 1), gym.Tuple([BOX, gym.Discrete(2)]))),
     # Rewards and flags.
     wrong(r"reward is None", reward=always(None)),
     wrong(r"reward is nan", reward=always(np.nan)),

@@ -19,7 +19,7 @@ from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, text_of
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Abilities, Trial
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
-from rlrun.envs.vector.spaces import space_of
+from rlrun.envs.vector.spaces import Held, space_of
 from rlrun.envs.vector.trial import trial
 
 
@@ -73,7 +73,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             for name, arguments in self.wrappers:
                 env = getattr(gymnasium.wrappers, name)(env, **arguments)
             if isinstance(env.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
-                env = gymnasium.wrappers.FlattenObservation(env)  # one vector; integers become one-hot
+                env = gymnasium.wrappers.FlattenObservation(Held(env))  # one vector; integers become one-hot
         except BaseException as error:  # whatever a constructor raises, sys.exit() too
             fault(error, self.env_id, "")  # raises it again where it came from outside
             advice = "pip install 'rlrun[box2d]'" if "Box2D" in text_of(error) else ""
