@@ -111,16 +111,21 @@ class Box(_Values):
         return not self.form.dtype.startswith("float")
 
     def write(self, values: np.ndarray) -> np.ndarray:
-        """Whole numbers are the nearest ones; a NaN, which they do not have, is the highest."""
+        """Whole numbers are the nearest ones. A NaN is some value of the space, its highest if it has
+        one: what has failed is the agent, and its environment should live to see others."""
         low, high = self._limits
-        if values.dtype == low.dtype and self.own is None:
-            return np.minimum(np.maximum(values, low), high)
+        if self._unbounded:
+            values = np.where(np.isnan(values), values.dtype.type(0), values)
+        if self.own is None and values.dtype == low.dtype:
+            return np.fmax(np.fmin(values, high), low)
         lead = values.shape[: values.ndim - len(self.shape)]
-        if self._whole:
-            nearest = np.rint(values.reshape((*lead, *self.form.shape)).astype("float64"))
-            return np.asarray(np.fmax(np.fmin(nearest, high), low).astype(self.form.dtype))
-        values = values.reshape((*lead, *self.form.shape)).astype(self.form.dtype, copy=False)
-        return np.asarray(np.minimum(np.maximum(values, low), high))
+        values = values.reshape((*lead, *self.form.shape))
+        values = np.rint(values.astype("float64")) if self._whole else values.astype(self.form.dtype)
+        return np.asarray(np.fmax(np.fmin(values, high), low).astype(self.form.dtype, copy=False))
+
+    @cached_property
+    def _unbounded(self) -> bool:
+        return not np.isfinite([self.low, self.high]).all()
 
 
 Space = Discrete | MultiDiscrete | Box
