@@ -210,7 +210,7 @@ def _numbers(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except Exception as error:  # ragged lists, and whatever an object's __array__ raises
-        raise Misfit(f"{name} is {_kind(value)} and no array: {told(error)}") from None
+        raise Misfit(f"{name} is {_kind(value)} and no array: {text_of(error)}") from None
     if array.dtype.kind not in "biuf":
         raise Misfit(f"{name} is {_kind(value)} and not made of real numbers")
     return array
@@ -329,8 +329,7 @@ class Crossing:
                     f"{self.name}: its observations are not {self._rows[0]}, one a sub-env",
                     self._moment(step),
                 )
-            for i, row in enumerate(flat):
-                self._row(i, row, step)
+            flat = np.stack([self._row(i, row, step) for i, row in enumerate(flat)])
         if flat.dtype.kind == "f":
             self._finite(flat, "observation", step)
         return self._obs.read(flat).reshape(self._shape)
