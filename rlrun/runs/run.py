@@ -126,7 +126,9 @@ def _finish(
         say(f"{stop} and saved; rlrun resume {run.quoted} goes on")
         raise
     except Exception as error:
-        run.set_status("failed", session.step, f"{type(error).__name__}: {error}"[:300])
+        run.set_status(
+            "failed", session.step, f"{type(error).__name__}: {' '.join(str(error).split())}"[:300]
+        )
         raise
     finally:
         session.close(summary)

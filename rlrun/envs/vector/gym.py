@@ -51,7 +51,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.spec = one.spec
         obs, action = (self._space(name) for name in ("observation_space", "action_space"))
         self.single_observation_space, self.single_action_space = obs, action
-        self._check, actions = Check(space_of(obs, "observation")), space_of(action, "action").form
+        self._check, self._agents = Check(space_of(obs, "observation")), space_of(action, "action")
+        actions = self._agents.form
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in (obs, action))
         self._obs = np.zeros((num_envs, *self._check.shape), self._check.dtype)
         # A Box of no axes is given arrays of none, and a Discrete numbers, as Gymnasium's sample() gives.
@@ -179,7 +180,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def self_test(self) -> Trial:
         """What two fresh copies show when they play, see `trial`."""
-        return trial(self.env_id, self._make, self._check, self.single_action_space)
+        return trial(self.env_id, self._make, self._check, self._agents)
 
     def render_frame(self, index: int) -> np.ndarray:
         """A picture of sub-env `index`, uint8 [H, W, 3], drawn by a copy that replays its actions.

@@ -7,8 +7,9 @@ function of its seed and its actions, whatever was played before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from itertools import count
 from typing import Any
 
 import gymnasium
@@ -17,12 +18,15 @@ import numpy as np
 from rlrun.boundary import Check, Misfit, fault
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Trial
+from rlrun.spaces import Box, MultiDiscrete, Space
 
-EARLIER = 1000  # steps of other episodes, which may leave something behind
-COMPARED = 1000  # steps played twice after them
+EARLIER = 1000  # steps of other episodes, which may leave something behind; at least two are played
+COMPARED = 1000  # steps played twice after them; also the longest that an episode of a trial may be
+FRESH = 5  # episodes for each of which a new copy is made: what is left behind shows best beside these
 RESET = 10  # steps that a reset counts as
 LEAST = 40  # steps of either kind that even a slow environment plays
-SECONDS = 1.0  # after which one is slow; this decides what is said, and no bit of a run
+SECONDS = 1.0  # of this process, after which one is slow; this decides what is said, and no bit of a run
+WAITING = 10  # times as long is a slow one waited for, by the clock on the wall
 NAMES = ("obs", "reward", "terminated", "truncated")
 
 
@@ -67,50 +71,81 @@ class _Copy:
             self.env.close()
 
 
-def trial(name: str, make: Callable[[], gymnasium.Env], check: Check, actions: gymnasium.Space) -> Trial:
-    """Two fresh copies play the same episodes side by side, one of them after others.
+class _Budget:
+    """What one half of a trial may take."""
+
+    def __init__(self, steps: int) -> None:
+        self._most, self.played = steps, 0
+        self._busy, self._wall = time.process_time() + SECONDS, time.monotonic() + WAITING * SECONDS
+
+    @property
+    def spent(self) -> bool:
+        return self.played >= self._most or self.slow
+
+    @property
+    def slow(self) -> bool:
+        late = time.process_time() > self._busy or time.monotonic() > self._wall
+        return late and self.played >= LEAST
+
+
+def trial(name: str, make: Callable[[], gymnasium.Env], check: Check, action: Space) -> Trial:
+    """A copy plays some episodes, and then others beside fresh copies, all by random actions.
 
     Raises:
         ConfigError: the environment fails, or returns what is not in its spaces.
     """
-    actions.seed(0)
-    used, fresh = (_Copy(name, make(), check) for _ in range(2))
+    actions, copies, seeds = _random(action), [_Copy(name, make(), check)], count(1)
+    used, differs = copies[0], None
     try:
-        _play((used,), actions, EARLIER, first_seed=1, episodes=2)
-        differs, compared = _play((used, fresh), actions, COMPARED, first_seed=100_000)
+        earlier = _Budget(EARLIER)
+        for seed in seeds:
+            _episode((used,), actions, seed, earlier)
+            if earlier.slow or (earlier.spent and seed >= 2):
+                break
+        compared = _Budget(COMPARED)
+        while not differs and not compared.spent:
+            if len(copies) <= FRESH:
+                copies.append(_Copy(name, make(), check))
+            differs = _episode((used, copies[-1]), actions, next(seeds), compared)
     finally:
-        used.close()
-        fresh.close()
-    remarks = [remark for remark in (used.remark or fresh.remark,) if remark]
-    if not differs and compared < COMPARED:
-        remarks.append(f"{name} is slow: only {compared} steps were played twice to see whether they differ")
+        for copy in copies:
+            copy.close()
+    remarks = [copy.remark for copy in copies if copy.remark][:1]
+    if not differs and compared.slow:
+        seen = f"it was seen for {compared.played} steps only that a resume of this run would be exact"
+        remarks.append(f"{name} is slow: {seen}")
     return Trial(differs and f"{name}: {differs} of the same episode played twice", tuple(remarks))
 
 
-def _play(
-    copies: Sequence[_Copy], actions: gymnasium.Space, steps: int, *, first_seed: int, episodes: int = 0
-) -> tuple[str | None, int]:
-    """Play so many steps, and the first `episodes` to their ends if that takes no three times as many.
+def _episode(copies: Sequence[_Copy], actions: Iterator[Any], seed: int, budget: _Budget) -> str | None:
+    """What differs between the first and the last copy in an episode, or in the beginning of a long one."""
+    now = [copy.reset(seed) for copy in copies]
+    budget.played += RESET
+    for step in range(COMPARED):
+        for name, one, other in zip(NAMES, now[0], now[-1], strict=True):
+            if not np.array_equal(one, other):
+                return f"{name} differs at step {step}"
+        if now[0][2] or now[0][3] or budget.slow:
+            break
+        action = next(actions)
+        now = [copy.step(action) for copy in copies]
+        budget.played += 1
+    return None
 
-    Returns what differs between the first and the last copy, and the steps that were played.
-    """
-    played, ended, until = 0, 0, time.monotonic() + SECONDS
-    while played < steps or ended < episodes:
-        now = [copy.reset(first_seed + ended) for copy in copies]
-        step, played = 0, played + RESET
-        while True:
-            for name, one, other in zip(NAMES, now[0], now[-1], strict=True):
-                if not np.array_equal(one, other):
-                    return f"{name} differs at step {step}", played
-            if now[0][2] or now[0][3]:
-                break
-            enough = played >= (steps if ended >= episodes else 3 * steps)
-            if enough or (played >= LEAST and time.monotonic() > until):
-                return None, played
-            action = actions.sample()
-            if isinstance(actions, gymnasium.spaces.Box):
-                action = np.asarray(action)  # of no axes, it would be a number
-            now = [copy.step(action) for copy in copies]
-            step, played = step + 1, played + 1
-        ended += 1
-    return None, played
+
+def _random(space: Space) -> Iterator[Any]:
+    """Actions as agents play them, all as likely, or normal numbers where there are no bounds."""
+    rng = np.random.default_rng(0)
+    while True:
+        if isinstance(space, Box):
+            low, high = (np.reshape(bound, space.shape) for bound in (space.low, space.high))
+            share = rng.random(space.shape)
+            with np.errstate(invalid="ignore"):
+                values = np.where(
+                    np.isfinite(low) & np.isfinite(high), low * (1 - share) + high * share, np.nan
+                )
+            yield space.write(np.where(np.isnan(values), rng.standard_normal(space.shape), values))
+        else:
+            sizes = space.nvec if isinstance(space, MultiDiscrete) else space.n
+            action = space.write((rng.random(space.shape) * np.array(sizes)).astype(np.int64))
+            yield action if isinstance(space, MultiDiscrete) else action[()]
