@@ -45,6 +45,7 @@ class BC(Algorithm):
     family = "imitation"
     stochastic = True
     takes_memory = True
+    takes_masks = True
     recordable = True
     saved: ClassVar = {"net": "weights", "head": "weights", "optim": "optimizer", "rng": "random"}
 
@@ -66,8 +67,9 @@ class BC(Algorithm):
 
     def read(self, data: Dataset) -> None:
         """Take the steps to learn from, [steps, ...]: one copy serves all replicas."""
-        self.obs, self.taken, self.first = (
-            torch.from_numpy(array).to(self.spec.device) for array in (data.obs, data.action, data.first)
+        self.obs, self.taken, self.first, self.mask = (
+            None if array is None else torch.from_numpy(array).to(self.spec.device)
+            for array in (data.obs, data.action, data.first, data.mask)
         )
         if self.length > len(self.first):
             raise ConfigError(
@@ -79,10 +81,18 @@ class BC(Algorithm):
         return self.net.initial_memory(num_envs)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         out, memory = self.net.step(obs, memory, first)
-        policy = self.actions.distribution(out)
+        policy = self.actions.distribution(out, mask)
         action = self.actions.action(policy.mode() if mode == "greedy" else policy.sample(rng))
         return Act(action, self.net.remember(memory, action))
 
@@ -103,7 +113,7 @@ class BC(Algorithm):
         memory = self.net.remember(memory, self.taken[(start[:, 0] - 1).clamp(min=0)])
         self.net.update_normalizer(obs, learned)
         out, _ = self.net(obs, memory, first, action)
-        policy = self.actions.distribution(out)
+        policy = self.actions.distribution(out, None if self.mask is None else self.mask[index])
         loss = -masked_mean(policy.log_prob(self.raw(action)), learned)
         return loss, self.optim.step(loss, learning_rate)
 
