@@ -27,6 +27,7 @@ def train(
 ) -> Result:
     """Train and judge a composed config, draw its pictures, and print its table unless `quiet`."""
     task = Task.of(config)  # what it refuses is refused before torch is imported
+    task.tried  # noqa: B018  (as is what its env does wrong from the first)
     with threads(config.threads):
         keep_freed_memory()
         return _reported(lambda: runs.execute(config, folder=folder, overrides=overrides, task=task), quiet)

@@ -1,18 +1,64 @@
-"""What observations and actions are made of, in the terms of Gymnasium and without importing it."""
+"""What observations and actions are made of, in the terms of Gymnasium and without importing it.
+
+Agents see three kinds of spaces. An environment may write the same values otherwise: count
+from 1, in a grid, in 16 bits, as integers in a box. That is its `Form`, and `read` and `write`
+are the one way in and out of it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 
+WHOLE = 2**53  # beyond it float64 has gaps between whole numbers
+
 
 @dataclass(frozen=True)
-class Discrete:
+class Form:
+    """How an environment itself writes the values of a space."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    start: tuple[int, ...] = ()  # flat: what the integers count from, where that is not 0
+
+
+class _Values:
+    """What the kinds of spaces share."""
+
+    @cached_property
+    def form(self: Any) -> Form:
+        """How the environment writes its values: as agents see them, unless it says otherwise."""
+        own: Form | None = self.own
+        return own or Form(self.shape, self.dtype)
+
+    @cached_property
+    def _start(self: Any) -> Any:
+        return np.reshape(self.form.start, self.shape) if self.form.start else 0
+
+    def read(self: Any, values: np.ndarray) -> np.ndarray:
+        """Values as agents see them, [..., *shape], from those of the environment [..., *form.shape]."""
+        if self.own is None:
+            return values
+        lead = values.shape[: values.ndim - len(self.own.shape)]
+        return values.reshape(*lead, *self.shape).astype(self.dtype) - self._start
+
+    def write(self: Any, values: np.ndarray) -> np.ndarray:
+        """The way back: values in the environment's shape and dtype, and within its bounds."""
+        if self.own is None:
+            return values
+        lead = values.shape[: values.ndim - len(self.shape)]
+        return (values + self._start).reshape(*lead, *self.own.shape).astype(self.own.dtype)
+
+
+@dataclass(frozen=True)
+class Discrete(_Values):
     """The integers 0 .. n - 1; arrays of it are int64 without a feature axis."""
 
     n: int
+    own: Form | None = field(default=None, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -23,10 +69,11 @@ class Discrete:
 
 
 @dataclass(frozen=True)
-class MultiDiscrete:
+class MultiDiscrete(_Values):
     """A vector of integers, the i-th below nvec[i]."""
 
     nvec: tuple[int, ...]
+    own: Form | None = field(default=None, compare=False)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -37,18 +84,41 @@ class MultiDiscrete:
 
 
 @dataclass(frozen=True)
-class Box:
+class Box(_Values):
     """Arrays of one shape, bounded element by element; `low` and `high` are flat."""
 
     shape: tuple[int, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
     dtype: str = "float32"
+    own: Form | None = field(default=None, compare=False)
     kind: ClassVar[str] = "box"
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=int))
+
+    @cached_property
+    def _limits(self) -> tuple[np.ndarray, np.ndarray]:
+        """The least and the largest value of each element, [*form.shape], in the environment's dtype."""
+        low, high = (np.array(bound).reshape(self.form.shape) for bound in (self.low, self.high))
+        if self._whole:
+            return np.ceil(low).clip(-WHOLE), np.floor(high).clip(max=WHOLE)
+        return low.astype(self.form.dtype), high.astype(self.form.dtype)
+
+    @cached_property
+    def _whole(self) -> bool:
+        return not self.form.dtype.startswith("float")
+
+    def write(self, values: np.ndarray) -> np.ndarray:
+        """Whole numbers are the nearest ones; a NaN, which they do not have, is the highest."""
+        low, high = self._limits
+        lead = values.shape[: values.ndim - len(self.shape)]
+        if self._whole:
+            nearest = np.rint(values.reshape(*lead, *self.form.shape).astype("float64"))
+            return np.fmax(np.fmin(nearest, high), low).astype(self.form.dtype)
+        values = values.reshape(*lead, *self.form.shape).astype(self.form.dtype, copy=False)
+        return np.minimum(np.maximum(values, low), high)
 
 
 Space = Discrete | MultiDiscrete | Box

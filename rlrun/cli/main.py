@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
+from rlrun.boundary import EnvError
 from rlrun.cli import choices, doctor, hints, runs, train
 from rlrun.cli.words import refuse
 from rlrun.config import ConfigError
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = [argument for argument in arguments if argument != "--json"]
     try:
         return _dispatch(arguments, as_json)
-    except ConfigError as error:
+    except (ConfigError, EnvError) as error:
         return refuse(error, as_json)
     except KeyboardInterrupt:
         return 130

@@ -9,7 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rlrun.boundary import EnvError
 from rlrun.cli.hints import misread
+from rlrun.cli.words import refuse
 from rlrun.config import ConfigError
 
 if TYPE_CHECKING:
@@ -152,7 +154,11 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         output = Path(hydra_config.runtime.output_dir)
         folder = None if output == Path.cwd() else output
         told = list(hydra_config.overrides.task)
-        result = stoppable(lambda: execute(config, folder=folder, overrides=told, quiet=as_json))
+        try:
+            result = stoppable(lambda: execute(config, folder=folder, overrides=told, quiet=as_json))
+        except EnvError as error:
+            refuse(error, False)
+            raise _JobFailed(f"{output} failed") from None
         if isinstance(result, int):
             raise SystemExit(result)  # a signal ends the whole sweep
         results.append({"run": str(result.folder)} | result.summary)

@@ -10,14 +10,17 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
 
 
-def refuse(error: ConfigError, as_json: bool) -> int:
+def refuse(error: ConfigError | EnvError, as_json: bool) -> int:
+    """Say an error in its few lines: exit code 2 for what was asked, 1 for an env that failed later."""
+    code = 2 if isinstance(error, ConfigError) else 1
     print(f"rlrun: {error}".replace("\n", "\n       "), file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": error.lines, "exit_code": 2}))
-    return 2
+        print(json.dumps({"error": error.lines, "exit_code": code}))
+    return code
 
 
 def verb_parser(verb: str, about: str) -> argparse.ArgumentParser:

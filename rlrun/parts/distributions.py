@@ -104,7 +104,8 @@ class Gaussian:
 
 
 class Bounds:
-    """The affine map of [-1, 1] to a Box's bounds; elements without both bounds keep their unit.
+    """The affine map of [-1, 1] to a Box's bounds; elements without both bounds keep their unit,
+    as do those of a single value, which every action has.
 
     The Box is flat here, [..., A], and an action never leaves it, whatever the rounding.
     """
@@ -113,8 +114,10 @@ class Bounds:
         kinds = {"dtype": getattr(torch, dtype), "device": device}
         self.low, self.high = torch.tensor(box.low, **kinds), torch.tensor(box.high, **kinds)
         self.finite = self.low.isfinite() & self.high.isfinite()
-        self.scale = torch.where(self.finite, (self.high - self.low) / 2.0, 1.0)
-        self.offset = torch.where(self.finite, (self.high + self.low) / 2.0, 0.0)
+        # Halves first: the width of the widest Box overflows.
+        half = self.high / 2.0 - self.low / 2.0
+        self.scale = torch.where(self.finite & (half > 0.0), half, 1.0)
+        self.offset = torch.where(self.finite, self.high / 2.0 + self.low / 2.0, 0.0)
 
     def apply(self, unit: Tensor) -> Tensor:
         """From [-1, 1] to the bounds; what lies outside is clipped."""

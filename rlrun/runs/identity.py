@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from rlrun import envs
 from rlrun.config.plain import config_hash, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.lazy import torch
@@ -26,10 +25,11 @@ _NOT_THE_JOB = ("log", "listener", "checkpoint", "out", "threads", "choices", "e
 
 def record_of(task: Task) -> dict[str, Any]:
     """run.json without its schema and config; says so where a resume would not be exact."""
-    self_test = envs.abilities(task.env).self_test  # native envs are exact by construction
-    inexact = self_test() if self_test else None
-    if inexact:
-        say(f"a resume of this run would not be exact: {inexact}")
+    tried = task.tried
+    for remark in tried.remarks:
+        say(remark)
+    if tried.inexact:
+        say(f"a resume of this run would not be exact: {tried.inexact}")
     return {
         "config_hash": config_hash(task.config),
         "job_hash": job_hash(task.config, task.data_sha256),
@@ -37,7 +37,7 @@ def record_of(task: Task) -> dict[str, Any]:
         "obs": space_to_dict(task.obs),
         "action": space_to_dict(task.action),
         "data_sha256": task.data_sha256,
-        "exact_resume": inexact is None,
+        "exact_resume": tried.inexact is None,
         "R": len(task.evaluation.replicas),
         "replicas": [replica.row for replica in task.evaluation.replicas],
     }

@@ -24,8 +24,13 @@ class Policy:
         """The action for `obs`, and the memory to hand back with the next one.
 
         `first` (bool, one an env) says that an episode begins; it defaults to true where no
-        memory is given.
+        memory is given. Both are in the environment's own terms: within its bounds, in its dtype.
         """
+        action, memory = self._act(self._read(obs), memory, first)
+        return self._spec.action.write(action)[()], memory
+
+    def _act(self, obs: np.ndarray, memory: Memory | None, first: Any) -> tuple[np.ndarray, Memory]:
+        """The same in the terms of agents."""
         with torch.no_grad():
             tensor, memory, flags, single = self._inputs(obs, memory, first)
             act = self._algo.act(tensor, memory, flags, step=self._step, mode=self._mode, rng=self._rng)  # type: ignore[arg-type]
@@ -37,7 +42,7 @@ class Policy:
 
         def act(obs: np.ndarray, first: np.ndarray) -> np.ndarray:
             nonlocal memory
-            action, memory = self.act(obs[0], memory, first[0])
+            action, memory = self._act(obs[0], memory, first[0])
             return action[None]
 
         return act
@@ -61,16 +66,20 @@ class Policy:
                 f"{type(self._algo).__name__} has no {name}: it does not estimate such values"
             )
         with torch.no_grad():
-            tensor, memory, flags, single = self._inputs(obs, memory, first)
+            tensor, memory, flags, single = self._inputs(self._read(obs), memory, first)
             out = function(tensor, memory, flags)[0].cpu().numpy()
         return out[0] if single else out
 
-    def _inputs(self, obs: Any, memory: Memory | None, first: Any) -> tuple[Any, Memory, Any, bool]:
+    def _read(self, obs: Any) -> np.ndarray:
+        """Observations as agents see them, from those of the environment."""
+        array, shape = np.asarray(obs), self._spec.obs.form.shape
+        if array.shape[0 if array.ndim == len(shape) else 1 :] != shape:
+            raise ValueError(f"obs has shape {array.shape}; expected {shape} or (N, *{shape})")
+        return self._spec.obs.read(array)
+
+    def _inputs(self, array: np.ndarray, memory: Memory | None, first: Any) -> tuple[Any, Memory, Any, bool]:
         space = self._spec.obs
-        array = np.asarray(obs)
         single = array.ndim == len(space.shape)
-        if array.shape[0 if single else 1 :] != space.shape:
-            raise ValueError(f"obs has shape {array.shape}; expected {space.shape} or (N, *{space.shape})")
         count = 1 if single else len(array)
         dtype = self._spec.dtype if space.dtype.startswith("float") else space.dtype
         tensor = torch.as_tensor(array.reshape(1, count, *space.shape), dtype=getattr(torch, dtype)).to(

@@ -47,7 +47,7 @@ def record(
     if minari is not None:
         env = envs.make(from_dict(RunFolder(folder).read()["config"]).env, 1)
         spaces = env.single_observation_space, env.single_action_space
-        minari_format.save(minari, arrays, *spaces, about)
+        minari_format.save(minari, _as_written(arrays, *envs.spaces(env)), *spaces, about)
     if out is not None:
         return save(out, arrays, about)
     return {"steps": len(arrays["reward"]), "episodes": episodes} | about
@@ -77,7 +77,7 @@ def play(
     player = at_random if policy is None else policy.player()
     seeds = child(keys([seed], "record")[:, None], np.arange(episodes)[None])
     rows: dict[str, list[np.ndarray]] = {name: [] for name in (*STORED, "counts")}
-    for now in played(env, player, seeds):
+    for now in played(env, player, seeds, limit=config.longest_episode, dtype=config.dtype):
         for name, row in rows.items():
             row.append(np.array(getattr(now, name)[0]))
     env.close()
@@ -128,6 +128,13 @@ def _about(
         "return_mean": float(returns.mean()),
         "return_std": float(returns.std()),
     }
+
+
+def _as_written(arrays: Mapping[str, np.ndarray], obs: Space, action: Space) -> dict[str, np.ndarray]:
+    """The arrays with what the env itself writes otherwise in its own terms."""
+    spaces = {"obs": obs, "next_obs": obs, "action": action}
+    written = {name: space.write(arrays[name]) for name, space in spaces.items() if space.own}
+    return {**arrays, **written}
 
 
 def _uniform(space: Space, numbers: np.ndarray) -> np.ndarray:

@@ -57,12 +57,13 @@ def execute(
     algo = build(config, task.spec())
     if config.init_from:
         initialise(algo, Path(config.init_from))
+    record = identity.record_of(task)
     run = RunFolder.new(config) if folder is None else RunFolder(folder)
     if run.record.exists():
         raise ConfigError(f"{run} holds a run already: rlrun resume {run.quoted} goes on with it")
     run.path.mkdir(parents=True, exist_ok=True)
     with run.lock(say):
-        run.begin(config, identity.record_of(task), overrides)
+        run.begin(config, record, overrides)
         run.set_status("running", 0)
         return _finish(run, task, algo, listeners, None)
 

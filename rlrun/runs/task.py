@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlrun import envs, registry
@@ -11,6 +12,7 @@ from rlrun.config import ConfigError, catalog
 from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm, Dataset, Spec
 from rlrun.data.steps import check, sha256
+from rlrun.envs.abilities import Trial
 from rlrun.evals.evaluation import Evaluation
 from rlrun.lazy import torch
 from rlrun.parts.numbers import vary
@@ -87,6 +89,16 @@ class Task:
             )
         return cls(config, evaluation, env, obs, action, dataset)
 
+    @cached_property
+    def tried(self) -> Trial:
+        """What came of trying the environment out.
+
+        Raises:
+            ConfigError: it fails, or returns what is not in its spaces.
+        """
+        self_test = envs.abilities(self.env).self_test  # native envs are exact by construction
+        return self_test() if self_test else Trial(None)
+
     @property
     def data_sha256(self) -> str | None:
         """What identifies the steps that are learned from, and the series that an env plays; None without."""
@@ -121,6 +133,7 @@ class Task:
             dtype=self.config.dtype,
             metrics=envs.abilities(self.env).metrics,
             sums=envs.abilities(self.env).sums,
+            limit=self.config.longest_episode,
         )
 
 

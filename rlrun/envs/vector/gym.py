@@ -15,18 +15,23 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, told
 from rlrun.config import ConfigError
-from rlrun.envs.abilities import Abilities
+from rlrun.envs.abilities import Abilities, Trial
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
+from rlrun.envs.vector.spaces import space_of
+from rlrun.envs.vector.trial import trial
 
 
 class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """M copies of one environment, stepped in turn, without autoreset.
 
-    A sub-environment that has ended stays as it is until it is reset.
+    A sub-environment that has ended stays as it is until it is reset. What one says in its
+    info is never looked at.
 
     Raises:
-        ConfigError: Gymnasium cannot make it, or a space is not one of arrays or integers.
+        ConfigError: Gymnasium cannot make it, or agents cannot play in its spaces.
+        EnvError: later, where one fails or returns what is not in its spaces.
     """
 
     def __init__(
@@ -41,20 +46,19 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.kwargs, self.wrappers = dict(kwargs or {}), tuple(wrappers)
         self.envs = [self._make() for _ in range(num_envs)]
         one = self.envs[0]
-        self.metadata = dict(one.metadata) | {"autoreset_mode": AutoresetMode.DISABLED}
+        metadata = getattr(one, "metadata", None)
+        self.metadata = dict(metadata if isinstance(metadata, Mapping) else {})
+        self.metadata["autoreset_mode"] = AutoresetMode.DISABLED
         self.render_mode = "rgb_array"
         self.spec = one.spec
-        obs, action = one.observation_space, one.action_space
+        obs, action = (self._space(name) for name in ("observation_space", "action_space"))
         self.single_observation_space, self.single_action_space = obs, action
-        if obs.shape is None or action.shape is None:
-            raise ConfigError(
-                f"env.id {env_id}: {obs if obs.shape is None else action} is not made of arrays or integers"
-            )
+        self._check, actions = Check(space_of(obs, "observation")), space_of(action, "action").form
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in (obs, action))
-        self._obs = np.zeros((num_envs, *obs.shape), obs.dtype)
+        self._obs = np.zeros((num_envs, *self._check.shape), self._check.dtype)
         self._seed = np.zeros(num_envs, np.uint64)
         self._steps = np.zeros(num_envs, np.int64)
-        self._actions = np.zeros((num_envs, 64, *action.shape), action.dtype)
+        self._actions = np.zeros((num_envs, 64, *actions.shape), actions.dtype)
         self._reward = np.zeros(num_envs)
         self._terminated, self._truncated = (np.zeros(num_envs, bool) for _ in range(2))
         self.abilities = Abilities(self_test=self.self_test)
@@ -70,10 +74,17 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 env = getattr(gymnasium.wrappers, name)(env, **arguments)
             if isinstance(env.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
                 env = gymnasium.wrappers.FlattenObservation(env)  # one vector; integers become one-hot
-        except (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
+        except BaseException as error:  # whatever a constructor raises, sys.exit() too
+            fault(error, self.env_id, "")  # raises it again where it came from outside
             advice = "pip install 'rlrun[box2d]'" if "Box2D" in str(error) else ""
-            raise ConfigError(f"env.id {self.env_id} cannot be made: {error}", advice) from error
+            raise ConfigError(f"env.id {self.env_id} cannot be made: {told(error)}", advice) from error
         return env
+
+    def _space(self, name: str) -> Any:
+        try:
+            return getattr(self.envs[0], name)
+        except Exception as error:
+            raise ConfigError(f"env.id {self.env_id} has no {name}: {told(error)}") from error
 
     def reset(
         self, *, seed: Any = None, options: Mapping[str, Any] | None = None
@@ -91,53 +102,49 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             )
         rows = reset_rows(options, self.num_envs)
         self._seed[rows] = episode_seeds(seed, self._seed)[rows]
-        infos: dict[str, Any] = {}
         for i in rows:
-            info = self._begin(i)
-            if info:
-                infos = self._add_info(infos, info, i)
-        return self._obs.copy(), infos
+            self._begin(i)
+        return self._obs.copy(), {}
 
-    def _begin(self, i: int) -> dict[str, Any]:
-        self._obs[i], info = self.envs[i].reset(seed=gym_seed(self._seed[i]))
+    def _begin(self, i: int) -> None:
         self._steps[i] = 0
         self._reward[i] = 0.0
         self._terminated[i] = self._truncated[i] = False
-        return info
+        try:
+            self._obs[i] = self._check.reset(self.envs[i].reset(seed=gym_seed(self._seed[i])))
+        except BaseException as error:
+            raise self._fault(error, i) from error
 
     def step(self, actions: np.ndarray) -> Step:
         """One step of every sub-env that has not ended; the observations are true successors."""
         actions = np.asarray(actions, self._actions.dtype)
         if self._steps.max() == self._actions.shape[1]:
             self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], 1)
-        infos: dict[str, Any] = {}
         for i in range(self.num_envs):
             if self._terminated[i] or self._truncated[i]:
                 self._reward[i] = 0.0
                 continue
             self._actions[i, self._steps[i]] = actions[i]
             self._steps[i] += 1
-            info = self._step_one(i, actions[i])
-            if info:
-                infos = self._add_info(infos, info, i)
+            self._step_one(i, actions[i])
         return (
             self._obs.copy(),
             self._reward.copy(),
             self._terminated.copy(),
             self._truncated.copy(),
-            infos,
+            {},
         )
 
-    def _step_one(self, i: int, action: Any) -> dict[str, Any]:
+    def _step_one(self, i: int, action: Any) -> None:
         try:
-            self._obs[i], self._reward[i], self._terminated[i], self._truncated[i], info = self.envs[i].step(
-                action.copy()
+            self._obs[i], self._reward[i], self._terminated[i], self._truncated[i] = self._check.step(
+                self.envs[i].step(action.copy())
             )
-        except Exception as error:
-            seed, step = gym_seed(self._seed[i]), self._steps[i]
-            error.add_note(f"in {self.env_id}, sub-env {i}, episode of seed {seed}, step {step}")
-            raise
-        return info
+        except BaseException as error:
+            raise self._fault(error, i) from error
+
+    def _fault(self, error: BaseException, i: int) -> EnvError:
+        return fault(error, self.env_id, at(i, gym_seed(self._seed[i]), int(self._steps[i])))
 
     def state(self) -> Arrays:
         """Seed and actions of the episodes under way, [M, ...]; copies."""
@@ -171,28 +178,9 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 self._steps[i] += 1
                 self._step_one(i, actions[i, t])
 
-    def self_test(self, steps: int = 20) -> str | None:
-        """Whether `steps` steps come out the same when replayed; if not, what differed.
-
-        Two fresh copies play one episode with one sequence of actions, one of them after
-        another episode; so this also finds what an env carries from episode to episode.
-        """
-        space = self.single_action_space
-        space.seed(0)
-        actions = [space.sample() for _ in range(steps)]
-        used, fresh = self._make(), self._make()
-        try:
-            _play(used, 1, actions)
-            for t, (one, other) in enumerate(
-                zip(_play(used, 2, actions), _play(fresh, 2, actions), strict=True)
-            ):
-                for name, a, b in zip(("obs", "reward", "terminated", "truncated"), one, other, strict=True):
-                    if not np.array_equal(a, b):
-                        return f"{self.env_id}: {name} differs at step {t} of the same episode played twice"
-        finally:
-            used.close()
-            fresh.close()
-        return None
+    def self_test(self) -> Trial:
+        """What two fresh copies show when they play, see `trial`."""
+        return trial(self.env_id, self._make, self._check, self.single_action_space)
 
     def render_frame(self, index: int) -> np.ndarray:
         """A picture of sub-env `index`, uint8 [H, W, 3], drawn by a copy that replays its actions.
@@ -206,14 +194,22 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if self._picture is None:
             self._picture = self._make("rgb_array")
         of, seed, shown = self._drawn
-        if (of, seed) != (index, self._seed[index]) or shown > self._steps[index]:
-            self._picture.reset(seed=gym_seed(self._seed[index]))
-            shown = 0
-        for t in range(shown, self._steps[index]):
-            self._picture.step(self._actions[index, t].copy())
-        self._drawn = (index, self._seed[index], int(self._steps[index]))
-        with drawing():
-            return np.array(self._picture.render(), np.uint8)
+        try:
+            if (of, seed) != (index, self._seed[index]) or shown > self._steps[index]:
+                self._picture.reset(seed=gym_seed(self._seed[index]))
+                shown = 0
+            for t in range(shown, self._steps[index]):
+                self._picture.step(self._actions[index, t].copy())
+            self._drawn = (index, self._seed[index], int(self._steps[index]))
+            with drawing():
+                picture = np.asarray(self._picture.render())
+            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.kind not in "iu":
+                raise Misfit(f"picture is {picture.dtype} {list(picture.shape)}, and not uint8 [H, W, 3]")
+        except (ImportError, NotImplementedError):
+            raise
+        except BaseException as error:
+            raise self._fault(error, index) from error
+        return picture.astype(np.uint8)
 
     def render(self) -> tuple[np.ndarray, ...]:
         return tuple(self.render_frame(i) for i in range(self.num_envs))
@@ -221,19 +217,3 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def close_extras(self, **kwargs: Any) -> None:
         for env in (*self.envs, *([self._picture] if self._picture else [])):
             env.close()
-
-
-def gym_seed(seed: np.uint64) -> int:
-    """An episode's seed in the 31 bits that every Gymnasium environment accepts."""
-    return int(seed) >> 33
-
-
-def _play(env: gymnasium.Env, seed: int, actions: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """(obs, reward, terminated, truncated) after the reset and each step, until the end."""
-    record: list[tuple[Any, ...]] = [(np.array(env.reset(seed=seed)[0]), 0.0, False, False)]
-    for action in actions:
-        obs, reward, terminated, truncated, _ = env.step(action)
-        record.append((np.array(obs), reward, terminated, truncated))
-        if terminated or truncated:
-            break
-    return record
