@@ -138,7 +138,7 @@ class Rollout:
         """The steps from `begin` to `end`; `memory` stays that of this rollout's step 0."""
         cut = slice(begin, end)
         extras = {name: value[:, cut] for name, value in self.extras.items()}
-        return replace(self, **{name: value[:, cut] for name, value in self.fields().items()}, extras=extras)
+        return self.with_(**{name: value[:, cut] for name, value in self.fields().items()}, extras=extras)
 
     def fields(self) -> dict[str, Tensor]:
         """What each step consists of, by name, without `extras`; masks where there are some."""
@@ -184,23 +184,17 @@ class Algorithm(Stateful, ABC):
 
     @abstractmethod
     def act(
-        self,
-        obs: Tensor,
-        memory: Memory,
-        first: Tensor,
-        *,
-        step: np.ndarray,
-        mode: Mode,
-        rng: Stream,
-        mask: Tensor | None = None,
+        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
     ) -> Act:
         """Choose actions for obs [R, N, ...]; `first` is [R, N], `step` int64 [R].
 
         "explore" is for training, "sample" for a stochastic policy as it is, "greedy" for
         its best guess. Random numbers come only from `rng`; greedy draws none. While steps are
         collected PyTorch keeps no record for gradients: learn from the rollout, not from
-        tensors kept here. `mask` [R, N, A] is true where an action is allowed; it is given where
-        `spec.masks` says so, to an algorithm that `takes_masks`.
+        tensors kept here.
+
+        An algorithm that `takes_masks` has one more argument, `mask: Tensor | None = None`: [R, N, A],
+        true where an action is allowed. It is given wherever `spec.masks` says so.
         """
 
     @abstractmethod

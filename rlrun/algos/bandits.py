@@ -53,6 +53,7 @@ class EstimateConfig(BanditConfig):
         "what arms are worth before their first reward; high is optimistic", per_replica=True
     )
 
+
 UNTRIED = -1e30  # what an arm is worth that nobody has pulled: less than any other that is allowed
 
 

@@ -67,10 +67,12 @@ class BC(Algorithm):
 
     def read(self, data: Dataset) -> None:
         """Take the steps to learn from, [steps, ...]: one copy serves all replicas."""
-        self.obs, self.taken, self.first, self.mask = (
-            None if array is None else torch.from_numpy(array).to(self.spec.device)
-            for array in (data.obs, data.action, data.first, data.mask)
+        self.obs, self.taken, self.first = (
+            torch.from_numpy(array).to(self.spec.device) for array in (data.obs, data.action, data.first)
         )
+        self.mask = None  # of the logged steps; without it the policy may also want what is not allowed
+        if data.mask is not None and self.spec.masks:
+            self.mask = torch.from_numpy(data.mask).to(self.spec.device)
         if self.length > len(self.first):
             raise ConfigError(
                 f"algo.burn_in + sequence_length is {self.length}: the data have {len(self.first)} steps",

@@ -201,7 +201,8 @@ class CQL(Algorithm):
         rng: Stream,
         mask: Tensor | None = None,
     ) -> Act:
-        return self.learner.act(obs, memory, first, step=step, mode=mode, rng=rng, mask=mask)
+        masked = {} if mask is None else {"mask": mask}
+        return self.learner.act(obs, memory, first, step=step, mode=mode, rng=rng, **masked)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         return self.learner.learn(self.data.sample(self.config.batch_size, self.learner.rng), step)

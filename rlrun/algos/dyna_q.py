@@ -48,6 +48,7 @@ class DynaQ(TD):
         "model_reward": "replay",
         "model_end": "replay",
         "tried": "replay",
+        "legal": "replay",
         "plans": "random",
     }
 
@@ -63,8 +64,6 @@ class DynaQ(TD):
         self.plans = Stream(spec.seeds, "planning")
         # The actions that each state was last seen to allow, where that is said.
         self.legal = torch.ones(shape, dtype=torch.bool)
-        if spec.masks:
-            self.saved = {**type(self).saved, "legal": "replay"}
         self._replica = np.arange(spec.replicas)[:, None]
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:

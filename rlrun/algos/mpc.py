@@ -252,11 +252,11 @@ class NormalPlans:
     def draw(self, parameters: Parameters, noise: Tensor) -> Tensor:
         """Candidates [R, H, K, N, A] in [-1, 1], from normal noise [R, H, K, 1, A]."""
         if self.noise is None:
-            return self.uniform(torch.special.ndtr(noise), None)
+            return self.uniform(torch.special.ndtr(noise))
         mean, deviation = parameters
         return torch.addcmul(mean, deviation, noise).clamp(-1.0, 1.0)
 
-    def uniform(self, points: Tensor, mask: None) -> Tensor:
+    def uniform(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
         """Any candidates, from numbers [..., A] in (0, 1)."""
         return 2.0 * points - 1.0
 
