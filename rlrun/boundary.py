@@ -264,9 +264,10 @@ class Crossing:
         self._lead, self._where, self._obs, self._action = lead, where, obs, action
         self._shape, self._raw = (*lead, *obs.shape), (env.num_envs, *obs.form.shape)
         self._rows, self._check, self._strict = (env.num_envs,), Check(obs), STRICT
+        self._writes = action.own is not None or isinstance(action, Box)
+        self._most = float(np.finfo(dtype).max)
         self._masks = getattr(getattr(env, "abilities", None), "masks", None)
         self.mask: np.ndarray | None = None  # what is allowed at the latest observations, bool [*lead, A]
-        self._most = {kind: _most(kind, dtype) for kind in ("float16", "float32", "float64")}
 
     def reset(self, seed: np.ndarray, mask: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
         """Begin in the sub-envs in `mask` [*lead] the episodes of these seeds (uint64); all observations."""
@@ -308,26 +309,23 @@ class Crossing:
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Any]:
         """One step by actions [*lead, ...]: obs, reward, terminated and truncated [*lead, ...], and info."""
-        action = self._action.write(action)
+        if self._writes:
+            action = self._action.write(action)
         try:
             returned = self.env.step(action.reshape(-1, *action.shape[len(self._lead) :]))
-            try:
-                flat_obs, reward, terminated, truncated, info = returned
-            except (TypeError, ValueError):
-                raise Misfit(f"step returned {_kind(returned)} and not five values", OLD_STEP) from None
+            flat, reward, terminated, truncated, info = returned
+            rows = self._rows
+            fit = reward.shape == terminated.shape == truncated.shape == rows
+            fit &= terminated.dtype.char == truncated.dtype.char == "?" and reward.dtype.kind in "fiu"
         except BaseException as error:
-            raise fault(error, self.name, self._moment(None)) from error
-        for name, flags in (("terminated", terminated), ("truncated", truncated)):
-            if getattr(flags, "shape", None) != self._rows or flags.dtype != bool:
-                raise EnvError(
-                    f"{self.name}: its {name} is no array of {self._rows[0]} bool", self._moment(None)
-                )
-        if getattr(reward, "shape", None) != self._rows or reward.dtype.kind not in "biuf":
+            raise self._step_fault(error) from error
+        if not fit:
             raise EnvError(
-                f"{self.name}: its reward is no array of {self._rows[0]} numbers", self._moment(None)
+                f"{self.name}: its reward, terminated and truncated are not {rows[0]} numbers, bool and bool",
+                self._moment(None),
             )
         self._finite(reward, "reward", None)
-        lead, obs = self._lead, self._seen(flat_obs, None)
+        lead, obs = self._lead, self._seen(flat, None)
         self.look(over=terminated)
         return obs, reward.reshape(lead), terminated.reshape(lead), truncated.reshape(lead), info
 
@@ -356,6 +354,14 @@ class Crossing:
             self._finite(flat, "observation", step)
         return self._obs.read(flat).reshape(self._shape)
 
+    def _step_fault(self, error: BaseException) -> EnvError:
+        """What went wrong in or right after a step: in the env itself, or what it returned is no step."""
+        if isinstance(error, (AttributeError, TypeError, ValueError)):
+            frame = error.__traceback__ and error.__traceback__.tb_next
+            if frame is None:
+                error = Misfit("step returned no five arrays of its sub-envs", OLD_STEP)
+        return fault(error, self.name, self._moment(None))
+
     def _row(self, i: int, row: Any, step: int | None) -> Any:
         try:
             return self._check.obs(row)
@@ -364,12 +370,19 @@ class Crossing:
 
     def _finite(self, values: np.ndarray, name: str, step: int | None) -> None:
         """Refuse what is not finite, or not as agents compute."""
-        most = self._most.get(values.dtype.name)
-        if most is None or np.count_nonzero(np.abs(values) <= most) == values.size:
+        # The square of a float64 says both at once, and overflows at 1e154.
+        if values.dtype.char == "d":
+            fine = np.vdot(values, values) < 1e70
+        else:
+            fine = np.count_nonzero(np.isfinite(values)) == values.size
+        if fine:
             return
-        i, *element = (int(axis[0]) for axis in np.nonzero(~(np.abs(values) <= most)))
+        bad = ~np.isfinite(values) if values.dtype.char != "d" else ~(np.abs(values) <= self._most)
+        if not bad.any():
+            return
+        i, *element = (int(axis[0]) for axis in np.nonzero(bad))
         value = values[i, *element]
-        why = f", beyond the {most:g} of the run's dtype" if np.isfinite(value) else ""
+        why = f", beyond the {self._most:g} of the run's dtype" if np.isfinite(value) else ""
         raise EnvError(f"{self.name}: its {name}{element or ''} is {value}{why}", self.at(i, step))
 
     def at(self, i: int, step: int | None) -> str:
@@ -378,11 +391,6 @@ class Crossing:
 
     def _moment(self, step: int | None) -> str:
         return f"{self.at(0, step)}, or in another of its {self._rows[0]} sub-envs"
-
-
-def _most(kind: str, dtype: str) -> float:
-    """The largest number of a float type that another one holds too."""
-    return min(float(np.finfo(kind).max), float(np.finfo(dtype).max))
 
 
 def endless(crossing: Crossing, sub_env: int, limit: int) -> EnvError:

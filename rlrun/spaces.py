@@ -123,6 +123,8 @@ class Box(_Values):
     def write(self, values: np.ndarray) -> np.ndarray:
         """Whole numbers are the nearest ones; a NaN, which they do not have, is the highest."""
         low, high = self._limits
+        if values.dtype == low.dtype and self.own is None:
+            return np.minimum(np.maximum(values, low), high)
         lead = values.shape[: values.ndim - len(self.shape)]
         if self._whole:
             nearest = np.rint(values.reshape(*lead, *self.form.shape).astype("float64"))

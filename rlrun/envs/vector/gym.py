@@ -128,15 +128,15 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def step(self, actions: np.ndarray) -> Step:
         """One step of every sub-env that has not ended; the observations are true successors."""
-        actions = np.asarray(actions, self._actions.dtype)
+        actions = np.array(actions, self._actions.dtype)  # a copy, for an env may keep what it is given
         if self._steps.max() == self._actions.shape[1]:
             self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], 1)
-        for i in range(self.num_envs):
-            if self._terminated[i] or self._truncated[i]:
-                self._reward[i] = 0.0
-                continue
-            self._actions[i, self._steps[i]] = actions[i]
-            self._steps[i] += 1
+        over = self._terminated | self._truncated
+        live = np.flatnonzero(~over)
+        self._actions[live, self._steps[live]] = actions[live]
+        self._steps[live] += 1
+        self._reward[over] = 0.0
+        for i in live.tolist():
             self._step_one(i, actions[i])
         return (
             self._obs.copy(),
@@ -148,7 +148,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _step_one(self, i: int, action: Any) -> None:
         try:
-            returned = self.envs[i].step(action.copy())
+            returned = self.envs[i].step(action)
             self._obs[i], self._reward[i], self._terminated[i], self._truncated[i] = self._check.step(
                 returned
             )
@@ -190,11 +190,11 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._begin(i)
             for t in range(steps):
                 self._steps[i] += 1
-                self._step_one(i, actions[i, t])
+                self._step_one(i, actions[i, t].copy())
 
     def self_test(self) -> Trial:
         """What two fresh copies show when they play, see `trial`."""
-        return trial(self.env_id, self._make, self._check, self.single_action_space)
+        return trial(self.env_id, self._make, self._check, self.single_action_space, self._allowed)
 
     def render_frame(self, index: int) -> np.ndarray:
         """A picture of sub-env `index`, uint8 [H, W, 3], drawn by a copy that replays its actions.

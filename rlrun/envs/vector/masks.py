@@ -17,10 +17,12 @@ import numpy as np
 from rlrun.boundary import Misfit
 from rlrun.spaces import Box, Space
 
+Allowed = Callable[[gymnasium.Env, Any], np.ndarray]  # of an env and its latest info: bool [A]
+
 _INFO, _METHOD = "action_mask", "action_masks"
 
 
-def masks_of(env: gymnasium.Env, action: Space) -> Callable[[gymnasium.Env, Any], np.ndarray] | None:
+def masks_of(env: gymnasium.Env, action: Space) -> Allowed | None:
     """How to read what `env` allows, bool [A], from it and its latest info; None if it does not say.
 
     The environment is reset to see.
@@ -44,6 +46,21 @@ def masks_of(env: gymnasium.Env, action: Space) -> Callable[[gymnasium.Env, Any]
         return _mask(info[_INFO], columns)
 
     return read
+
+
+def sample(space: gymnasium.Space, mask: np.ndarray | None) -> Any:
+    """A random action of Gymnasium's `space`, of those that a mask [A] allows."""
+    if mask is None:
+        return space.sample()
+    mask = mask.astype(np.int8)
+    if isinstance(space, gymnasium.spaces.Discrete):
+        return space.sample(mask)
+    sizes = (
+        np.ravel(space.nvec) if isinstance(space, gymnasium.spaces.MultiDiscrete) else [2] * space.shape[0]
+    )
+    parts = np.split(mask, np.cumsum(sizes)[:-1])
+    drawn = [gymnasium.spaces.Discrete(len(part), seed=space.np_random).sample(part) for part in parts]
+    return (np.reshape(drawn, space.shape) + getattr(space, "start", 0)).astype(space.dtype)
 
 
 def _mask(value: Any, columns: int) -> np.ndarray:

@@ -7,7 +7,7 @@ function of its seed and its actions, whatever was played before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -17,31 +17,42 @@ import numpy as np
 from rlrun.boundary import Check, Misfit, fault
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Trial
+from rlrun.envs.vector.masks import Allowed, sample
 
-EARLIER = 1000  # steps of other episodes, each to its end where that is near: what they leave behind shows
-COMPARED = 1000  # steps played twice
-SECONDS = 2.0  # then a slow environment has been tried enough; it is said how far that went
+EARLIER = 1000  # steps of other episodes, which may leave something behind
+COMPARED = 1000  # steps played twice after them
+RESET = 10  # steps that a reset counts as
+LEAST = 40  # steps of either kind that even a slow environment plays
+SECONDS = 1.0  # after which one is slow; this decides what is said, and no bit of a run
+NAMES = ("obs", "reward", "terminated", "truncated")
 
 
 class _Copy:
     """One copy of an environment, which plays seeded episodes and is looked at meanwhile."""
 
-    def __init__(self, name: str, env: gymnasium.Env, check: Check) -> None:
-        self.env, self._name, self._check = env, name, check
+    def __init__(self, name: str, env: gymnasium.Env, check: Check, allowed: Allowed | None) -> None:
+        self.env, self._name, self._check, self._allowed = env, name, check, allowed
+        self.mask: np.ndarray | None = None  # of the actions that are allowed next, bool [A]
         self.remark = ""
 
     def reset(self, seed: int) -> tuple[Any, ...]:
         """Observation, reward, terminated, truncated."""
         self._seed, self._step = seed, 0
-        return self._held(lambda: (self._check.reset(self.env.reset(seed=seed)), 0.0, False, False))
+        return self._held(lambda: self.env.reset(seed=seed))
 
     def step(self, action: Any) -> tuple[Any, ...]:
         self._step += 1
-        return self._held(lambda: self._check.step(self.env.step(action)))
+        return self._held(lambda: self.env.step(action))
 
-    def _held(self, returned: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def _held(self, call: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         try:
-            obs, *rest = returned()
+            returned = call()
+            if self._step:
+                obs, *rest = self._check.step(returned)
+            else:
+                obs, *rest = self._check.reset(returned), 0.0, False, False
+            if self._allowed and not rest[1]:
+                self.mask = self._allowed(self.env, returned[-1])
             obs = np.array(obs)
             if not np.isfinite(obs).all():
                 where = np.argwhere(~np.isfinite(obs))[0]
@@ -64,55 +75,53 @@ class _Copy:
             self.env.close()
 
 
-def trial(name: str, make: Callable[[], gymnasium.Env], check: Check, actions: gymnasium.Space) -> Trial:
+def trial(
+    name: str,
+    make: Callable[[], gymnasium.Env],
+    check: Check,
+    actions: gymnasium.Space,
+    allowed: Allowed | None = None,
+) -> Trial:
     """Two fresh copies play the same episodes side by side, one of them after others.
 
     Raises:
         ConfigError: the environment fails, or returns what is not in its spaces.
     """
     actions.seed(0)
-    used, fresh = (_Copy(name, make(), check) for _ in range(2))
-    until = time.monotonic() + SECONDS
+    used, fresh = (_Copy(name, make(), check, allowed) for _ in range(2))
     try:
-        _play((used,), actions, EARLIER, until, episodes=2)
-        differs, compared = _play((used, fresh), actions, COMPARED, until, first_seed=10_000)
+        _play((used,), actions, EARLIER, first_seed=1, episodes=2)
+        differs, compared = _play((used, fresh), actions, COMPARED, first_seed=100_000)
     finally:
         used.close()
         fresh.close()
-    remarks = [used.remark or fresh.remark] if used.remark or fresh.remark else []
+    remarks = [remark for remark in (used.remark or fresh.remark,) if remark]
     if not differs and compared < COMPARED:
-        remarks.append(
-            f"{name}: its steps are slow, so that only {compared} were played twice to compare them"
-        )
+        remarks.append(f"{name} is slow: only {compared} steps were played twice to see whether they differ")
     return Trial(differs and f"{name}: {differs} of the same episode played twice", tuple(remarks))
 
 
 def _play(
-    copies: tuple[_Copy, ...],
-    actions: gymnasium.Space,
-    steps: int,
-    until: float,
-    *,
-    episodes: int = 1,
-    first_seed: int = 1,
+    copies: Sequence[_Copy], actions: gymnasium.Space, steps: int, *, first_seed: int, episodes: int = 0
 ) -> tuple[str | None, int]:
-    """Episodes for so many steps, and the first few to their ends if these come within three times as
-    many: what differs between the copies, and steps played."""
-    played = ended = 0
+    """Play so many steps, and the first `episodes` to their ends if that takes no three times as many.
+
+    Returns what differs between the first and the last copy, and the steps that were played.
+    """
+    played, ended, until = 0, 0, time.monotonic() + SECONDS
     while played < steps or ended < episodes:
         now = [copy.reset(first_seed + ended) for copy in copies]
-        step = 0
+        step, played = 0, played + RESET
         while True:
-            for name, one, other in zip(
-                ("obs", "reward", "terminated", "truncated"), now[0], now[-1], strict=True
-            ):
+            for name, one, other in zip(NAMES, now[0], now[-1], strict=True):
                 if not np.array_equal(one, other):
                     return f"{name} differs at step {step}", played
             if now[0][2] or now[0][3]:
                 break
-            if played >= (steps if ended >= episodes else 3 * steps) or time.monotonic() > until:
+            enough = played >= (steps if ended >= episodes else 3 * steps)
+            if enough or (played >= LEAST and time.monotonic() > until):
                 return None, played
-            action = actions.sample()
+            action = sample(actions, copies[0].mask)
             now = [copy.step(action) for copy in copies]
             step, played = step + 1, played + 1
         ended += 1
