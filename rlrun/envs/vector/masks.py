@@ -55,12 +55,11 @@ def sample(space: gymnasium.Space, mask: np.ndarray | None) -> Any:
     mask = mask.astype(np.int8)
     if isinstance(space, gymnasium.spaces.Discrete):
         return space.sample(mask)
-    sizes = (
-        np.ravel(space.nvec) if isinstance(space, gymnasium.spaces.MultiDiscrete) else [2] * space.shape[0]
-    )
+    shape = tuple(space.shape or ())
+    sizes = np.ravel(getattr(space, "nvec", np.full(shape, 2)))
     parts = np.split(mask, np.cumsum(sizes)[:-1])
     drawn = [gymnasium.spaces.Discrete(len(part), seed=space.np_random).sample(part) for part in parts]
-    return (np.reshape(drawn, space.shape) + getattr(space, "start", 0)).astype(space.dtype)
+    return (np.reshape(drawn, shape) + getattr(space, "start", 0)).astype(space.dtype or np.int64)
 
 
 def _mask(value: Any, columns: int) -> np.ndarray:
