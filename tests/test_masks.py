@@ -21,6 +21,7 @@ from rlrun.parts.explore import epsilon_greedy
 from rlrun.parts.masks import allowed, nth
 from rlrun.registry import entry_of
 from rlrun.rng import Stream
+from rlrun.runs.load import load
 from rlrun.runs.record import record
 from rlrun.runs.task import Task
 from rlrun.spaces import Discrete
@@ -73,7 +74,7 @@ def test_offline_from_random_steps(tmp_path: Path) -> None:
 
 
 def test_a_policy_asks_for_the_mask_and_keeps_to_it(tmp_path: Path) -> None:
-    policy = rlrun.load(learn("ppo", tmp_path, "total_steps=512").folder, mode="sample")
+    policy = load(learn("ppo", tmp_path, "total_steps=512").folder, mode="sample")
     obs, mask = np.eye(7, dtype=np.float32)[:4], np.eye(4, dtype=bool)
     assert policy.act(obs, mask=mask)[0].tolist() == [0, 1, 2, 3]
     assert policy.act(obs[0], mask=[0, 0, 1, 0])[0] == 2
