@@ -272,6 +272,8 @@ class Crossing:
         self._rows, self._check, self._strict = (env.num_envs,), Check(obs), STRICT
         self._writes = action.own is not None or isinstance(action, Box)
         self._most = float(np.finfo(dtype).max)
+        self._masks = getattr(getattr(env, "abilities", None), "masks", None)
+        self.mask: np.ndarray | None = None  # what is allowed at the latest observations, bool [*lead, A]
 
     def reset(self, seed: np.ndarray, mask: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
         """Begin in the sub-envs in `mask` [*lead] the episodes of these seeds (uint64); all observations."""
@@ -287,7 +289,29 @@ class Crossing:
                 raise Misfit(f"reset returned {_kind(returned)} and not two values", OLD_RESET)
         except BaseException as error:
             raise fault(error, self.name, self._moment(0)) from error
-        return self._seen(returned[0], 0)
+        obs = self._seen(returned[0], 0)
+        self.look(0)
+        return obs
+
+    def look(self, step: int | None = None, over: np.ndarray | None = None) -> None:
+        """Read the masks of the latest observations; where a task is `over` everything is allowed."""
+        if self._masks is None:
+            return
+        mask = self._masks()
+        sizes = self._action.choices
+        if getattr(mask, "shape", None) != (*self._rows, sum(sizes)) or mask.dtype != bool:
+            raise EnvError(
+                f"{self.name}: its action masks are no array of bool [{self._rows[0]}, {sum(sizes)}]",
+                self._moment(step),
+            )
+        if over is not None and np.count_nonzero(over):
+            mask = mask | over.reshape(-1, 1)
+        begins = np.cumsum((0, *sizes[:-1]))
+        some = np.logical_or.reduceat(mask, begins, axis=1)  # of each integer of an action
+        if np.count_nonzero(some) < some.size:
+            i = int(np.argmin(some.all(1)))
+            raise EnvError(f"{self.name}: its action mask allows nothing", self.at(i, step))
+        self.mask = mask.reshape(*self._lead, -1)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Any]:
         """One step by actions [*lead, ...]: obs, reward, terminated and truncated [*lead, ...], and info."""
@@ -308,6 +332,7 @@ class Crossing:
             )
         self._finite(reward, "reward", None)
         lead, obs = self._lead, self._seen(flat, None)
+        self.look(over=terminated)
         return obs, reward.reshape(lead), terminated.reshape(lead), truncated.reshape(lead), info
 
     def successors(self, obs: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:

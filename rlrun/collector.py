@@ -31,7 +31,9 @@ RewardFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.n
 class Buffer:
     """Time-major storage of one rollout: torch tensors [R, T, N, ...] with NumPy views on them."""
 
-    def __init__(self, replicas: int, steps: int, envs: int, obs: Space, action: Space, dtype: str) -> None:
+    def __init__(
+        self, replicas: int, steps: int, envs: int, obs: Space, action: Space, dtype: str, masks: bool = False
+    ) -> None:
         self.steps = steps
         lead = (replicas, steps, envs)
 
@@ -44,6 +46,8 @@ class Buffer:
         self.action = make(action.shape, dtype if action.dtype.startswith("float") else action.dtype)
         self.reward = make((), dtype)
         self.terminated, self.truncated, self.first, self.valid = (make((), "bool") for _ in range(4))
+        if masks:
+            self.mask, self.next_mask = (make((sum(action.choices),), "bool") for _ in range(2))
         self._wrap()
         self.extras: dict[str, Tensor] = {}
         self.info: dict[str, np.ndarray] = {}
@@ -147,6 +151,7 @@ class Collector:
                 self.obs_space,
                 self.action_space,
                 self.dtype,
+                algo.takes_masks and self._crossing.mask is not None,
             )
         start_memory = tuple([leaf.clone() for leaf in self.memory])  # fit to be learned from
         start_draws = self.rng.counter if whole else None
@@ -180,7 +185,11 @@ class Collector:
         obs, first = buffer.seen[t]
         if self.device != "cpu":
             obs, first = obs.to(self.device), first.to(self.device)
-        act = algo.act(obs, self.memory, first, step=step, mode=mode, rng=self.rng)
+        masked: dict[str, Any] = {}
+        if "mask" in buffer.tensors:
+            buffer.mask[:, t] = self._crossing.mask
+            masked["mask"] = buffer.tensors["mask"][:, t].to(self.device)
+        act = algo.act(obs, self.memory, first, step=step, mode=mode, rng=self.rng, **masked)
         self.memory = act.memory
         if act.extras:
             buffer.put_extras(t, act.extras)
@@ -201,6 +210,8 @@ class Collector:
         buffer.terminated[:, t] = terminated
         buffer.truncated[:, t] = truncated
         buffer.next_obs[:, t] = next_obs
+        if masked:
+            buffer.next_mask[:, t] = self._crossing.mask
         valid = counted & ~self.filler if self.mode == "NextStep" else counted
         buffer.valid[:, t] = valid
         for name in self.stats.metrics:
@@ -291,6 +302,7 @@ class Collector:
         else:  # the best that can be done: the episodes under way are lost, new ones begin
             self.episode += 1
             self._reset(np.ones_like(self.first))
+        self._crossing.look()
         count = sum(name.startswith("memory.") for name in state)
         self.memory = tuple(state[f"memory.{i}"].to(self.device) for i in range(count))
         self.rng.load_state({"counter": state["rng.counter"]})

@@ -61,6 +61,11 @@ class Discrete(_Values):
     own: Form | None = field(default=None, compare=False)
 
     @property
+    def choices(self) -> tuple[int, ...]:
+        """How many values each integer has; a mask of actions has their sum of columns."""
+        return (self.n,)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return ()
 
@@ -74,6 +79,10 @@ class MultiDiscrete(_Values):
 
     nvec: tuple[int, ...]
     own: Form | None = field(default=None, compare=False)
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        return self.nvec
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -93,6 +102,7 @@ class Box(_Values):
     dtype: str = "float32"
     own: Form | None = field(default=None, compare=False)
     kind: ClassVar[str] = "box"
+    choices: ClassVar[tuple[int, ...]] = ()  # none to be masked
 
     @property
     def size(self) -> int:

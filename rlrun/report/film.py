@@ -50,10 +50,10 @@ def film(folder: Path, out: Path, replica: int = 0) -> float:
     total = 0.0
     frames: list[Image.Image] = []
 
-    def watched(obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def watched(obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         if len(frames) < limit - 1:
             frames.append(Image.fromarray(env.render_frame(0)))  # what the agent looks at
-        return player(obs, first)
+        return player(obs, first, mask)
 
     try:
         longest = None if goes_on else run.config().longest_episode

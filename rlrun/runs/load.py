@@ -83,6 +83,7 @@ def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> P
         config.total_steps,
         "cpu",
         config.dtype,
+        masks=bool(record.get("masks", False)),
     )
     algo = build(replace(config, device="cpu"), _with_capabilities(spec, config))
     _load_policies(algo, select(saved.state, replica))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from rlrun.core import Algorithm, Memory
+from rlrun.evals.play import Player
 from rlrun.lazy import torch
 from rlrun.rng import Stream
 
@@ -20,30 +20,39 @@ class Policy:
         self._step = np.array([step])
         self._rng = Stream(spec.seeds, "policy", spec.device)
 
-    def act(self, obs: Any, memory: Memory | None = None, first: Any = None) -> tuple[np.ndarray, Memory]:
+    def act(
+        self, obs: Any, memory: Memory | None = None, first: Any = None, mask: Any = None
+    ) -> tuple[np.ndarray, Memory]:
         """The action for `obs`, and the memory to hand back with the next one.
 
         `first` (bool, one an env) says that an episode begins; it defaults to true where no
         memory is given. Both are in the environment's own terms: within its bounds, in its dtype.
+        `mask` ([A] or [N, A]) is true where an action is allowed; it must be given where the
+        environment that was trained in says so at every step.
         """
-        action, memory = self._act(self._read(obs), memory, first)
+        action, memory = self._act(self._read(obs), memory, first, mask)
         action = self._spec.action.write(action)
         return (action[()] if self._spec.action.kind == "discrete" else action), memory
 
-    def _act(self, obs: np.ndarray, memory: Memory | None, first: Any) -> tuple[np.ndarray, Memory]:
+    def _act(
+        self, obs: np.ndarray, memory: Memory | None, first: Any, mask: Any
+    ) -> tuple[np.ndarray, Memory]:
         """The same in the terms of agents."""
+        how: dict[str, Any] = {"step": self._step, "mode": self._mode, "rng": self._rng}
         with torch.no_grad():
             tensor, memory, flags, single = self._inputs(obs, memory, first)
-            act = self._algo.act(tensor, memory, flags, step=self._step, mode=self._mode, rng=self._rng)  # type: ignore[arg-type]
+            if self._spec.masks:
+                how["mask"] = self._masked(mask, flags.shape[1])
+            act = self._algo.act(tensor, memory, flags, **how)
         action = act.action[0].cpu().numpy()
         return (action[0] if single else action), act.memory
 
-    def player(self, memory: Memory | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    def player(self, memory: Memory | None = None) -> Player:
         """It as a player of `rlrun.evals.play`, one replica: it keeps the memory."""
 
-        def act(obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        def act(obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
             nonlocal memory
-            action, memory = self._act(obs[0], memory, first[0])
+            action, memory = self._act(obs[0], memory, first[0], mask)
             return action[None]
 
         return act
@@ -70,6 +79,26 @@ class Policy:
             tensor, memory, flags, single = self._inputs(self._read(obs), memory, first)
             out = function(tensor, memory, flags)[0].cpu().numpy()
         return out[0] if single else out
+
+    def _masked(self, mask: Any, count: int) -> Any:
+        """A mask [1, count, A] from one ([A]) or `count` of them.
+
+        Raises:
+            ValueError: there is none, or it is no mask of this policy's actions.
+        """
+        columns = sum(self._spec.action.choices)
+        if mask is None:
+            raise ValueError(f"this policy was trained with action masks: give mask=, {columns} truths")
+        array = np.asarray(mask)
+        if array.size != count * columns or not np.isin(array, (0, 1)).all():
+            raise ValueError(
+                f"mask is {array.dtype} {list(array.shape)}; it must be {count} times {columns} truths"
+            )
+        array = array.reshape(1, count, columns).astype(bool)
+        begins = np.cumsum((0, *self._spec.action.choices[:-1]))
+        if not np.logical_or.reduceat(array, begins, axis=2).all():
+            raise ValueError("mask allows nothing")
+        return torch.from_numpy(array).to(self._spec.device)
 
     def _read(self, obs: Any) -> np.ndarray:
         """Observations as agents see them, from those of the environment."""

@@ -17,6 +17,7 @@ import numpy as np
 from rlrun.boundary import Check, Misfit, fault
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Trial
+from rlrun.envs.vector.masks import Allowed, sample
 
 EARLIER = 1000  # steps of other episodes, which may leave something behind
 COMPARED = 1000  # steps played twice after them
@@ -29,22 +30,29 @@ NAMES = ("obs", "reward", "terminated", "truncated")
 class _Copy:
     """One copy of an environment, which plays seeded episodes and is looked at meanwhile."""
 
-    def __init__(self, name: str, env: gymnasium.Env, check: Check) -> None:
-        self.env, self._name, self._check = env, name, check
+    def __init__(self, name: str, env: gymnasium.Env, check: Check, allowed: Allowed | None) -> None:
+        self.env, self._name, self._check, self._allowed = env, name, check, allowed
+        self.mask: np.ndarray | None = None  # of the actions that are allowed next, bool [A]
         self.remark = ""
 
     def reset(self, seed: int) -> tuple[Any, ...]:
         """Observation, reward, terminated, truncated."""
         self._seed, self._step = seed, 0
-        return self._held(lambda: (self._check.reset(self.env.reset(seed=seed)), 0.0, False, False))
+        return self._held(lambda: self.env.reset(seed=seed))
 
     def step(self, action: Any) -> tuple[Any, ...]:
         self._step += 1
-        return self._held(lambda: self._check.step(self.env.step(action)))
+        return self._held(lambda: self.env.step(action))
 
-    def _held(self, returned: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def _held(self, call: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         try:
-            obs, *rest = returned()
+            returned = call()
+            if self._step:
+                obs, *rest = self._check.step(returned)
+            else:
+                obs, *rest = self._check.reset(returned), 0.0, False, False
+            if self._allowed and not rest[1]:
+                self.mask = self._allowed(self.env, returned[-1])
             obs = np.array(obs)
             if not np.isfinite(obs).all():
                 where = np.argwhere(~np.isfinite(obs))[0]
@@ -67,14 +75,20 @@ class _Copy:
             self.env.close()
 
 
-def trial(name: str, make: Callable[[], gymnasium.Env], check: Check, actions: gymnasium.Space) -> Trial:
+def trial(
+    name: str,
+    make: Callable[[], gymnasium.Env],
+    check: Check,
+    actions: gymnasium.Space,
+    allowed: Allowed | None = None,
+) -> Trial:
     """Two fresh copies play the same episodes side by side, one of them after others.
 
     Raises:
         ConfigError: the environment fails, or returns what is not in its spaces.
     """
     actions.seed(0)
-    used, fresh = (_Copy(name, make(), check) for _ in range(2))
+    used, fresh = (_Copy(name, make(), check, allowed) for _ in range(2))
     try:
         _play((used,), actions, EARLIER, first_seed=1, episodes=2)
         differs, compared = _play((used, fresh), actions, COMPARED, first_seed=100_000)
@@ -107,9 +121,7 @@ def _play(
             enough = played >= (steps if ended >= episodes else 3 * steps)
             if enough or (played >= LEAST and time.monotonic() > until):
                 return None, played
-            action = actions.sample()
-            if isinstance(actions, gymnasium.spaces.Box):
-                action = np.asarray(action)  # of no axes, it would be a number
+            action = sample(actions, copies[0].mask)
             now = [copy.step(action) for copy in copies]
             step, played = step + 1, played + 1
         ended += 1
