@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from rlrun.config.compose import compose
+from rlrun.config.keys import legible
 from rlrun.config.run import RunConfig
 from rlrun.lazy import torch
 from rlrun.report.pages import draw, shown
 from rlrun.runs import run as runs
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.run import Result
 from rlrun.runs.task import Task
 
@@ -49,8 +50,9 @@ def report(folder: Path) -> str:
     """Make a run's pictures and its report again from its files; the text that its end printed."""
     run = RunFolder(folder)
     run.summary()  # refuses a run that has not ended
-    policy = draw(run, plots=True)
-    return policy + shown(run)
+    with sound(run):
+        policy = draw(run, plots=True)
+        return policy + shown(run)
 
 
 def _reported(work: Callable[[], Result], quiet: bool) -> Result:
@@ -58,7 +60,7 @@ def _reported(work: Callable[[], Result], quiet: bool) -> Result:
     run = RunFolder(result.folder)
     policy = draw(run, plots=run.config().log.plot)
     if not quiet:
-        print(policy + shown(run))  # the only line of a run that goes to stdout
+        print(legible(policy + shown(run)))  # the only line of a run that goes to stdout
     return result
 
 

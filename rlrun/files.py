@@ -93,12 +93,21 @@ def _mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def inflate(data: bytes, limit: int) -> bytes:
     """What gzip has compressed; ValueError beyond `limit` bytes, and of what swells as no table does."""
-    limit = min(limit, max(_PACKED * len(data), 1 << 26))
+    limit = min(limit, max(_PACKED * len(data), 1 << 24))
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
         found = file.read(limit + 1)
     if len(found) > limit:
         raise ValueError(f"it holds more than {limit:,} bytes, compressed to {len(data):,}")
     return found
+
+
+def lines_of(path: Path, most: int) -> Iterator[bytes]:
+    """The lines of a regular file, however many; ValueError for one that is longer than `most` bytes."""
+    with os.fdopen(_open(path), "rb") as file:
+        while line := file.readline(most + 1):
+            if len(line) > most:
+                raise ValueError(f"{path.name} has a line of more than {most:,} bytes")
+            yield line
 
 
 def append_to(path: Path) -> BinaryIO:

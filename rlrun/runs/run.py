@@ -77,7 +77,8 @@ def resume(folder: Path) -> Result:
     run = RunFolder(folder)
     record = run.read(listeners=True)
     if run.ended:
-        return Result(run.path, run.summary(), int(run.status()["status"] == "failed"))
+        summary = run.summary()
+        return Result(run.path, summary, int(any("failed" in row for row in summary["replicas"])))
     for name, now in identity.surroundings(record["config"]["threads"]).items():
         if record.get(name) != now:
             say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")

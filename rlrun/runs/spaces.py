@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -9,6 +10,14 @@ from typing import Any
 import numpy as np
 
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
+
+_DTYPES = (
+    "float16",
+    "float32",
+    "float64",
+    "bool",
+    *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
+)
 
 
 def to_dict(space: Space) -> dict[str, Any]:
@@ -25,11 +34,24 @@ def _bound(value: float) -> float | None:
 def from_dict(data: Mapping[str, Any]) -> Space:
     """The space that `to_dict` made `data` from; KeyError, TypeError or ValueError if it is none."""
     if data["kind"] == "discrete":
-        return Discrete(int(data["n"]))
+        return Discrete(_sizes([data["n"]])[0])
     if data["kind"] == "multi_discrete":
-        return MultiDiscrete(tuple(int(n) for n in data["nvec"]))
+        return MultiDiscrete(_sizes(data["nvec"]))
+    if data["kind"] != "box":
+        raise ValueError(f"there is no space {data['kind']}")
+    shape, dtype = _sizes(data["shape"]), str(data["dtype"])
     low, high = (
         tuple(fill if x is None else float(x) for x in data[name])
         for name, fill in (("low", -np.inf), ("high", np.inf))
     )
-    return Box(tuple(int(n) for n in data["shape"]), low, high, str(data["dtype"]))
+    if dtype not in _DTYPES or not len(low) == len(high) == math.prod(shape) > 0:
+        raise ValueError(f"a box of {dtype} {list(shape)[:8]} has {len(low)} and {len(high)} bounds")
+    return Box(shape, low, high, dtype)
+
+
+def _sizes(numbers: Any) -> tuple[int, ...]:
+    """Numbers of elements; at least 1 each, and no more in all than an integer of 32 bits counts."""
+    sizes = tuple(numbers)
+    if not all(type(n) is int and n > 0 for n in sizes) or sum(sizes) >= 2**31:
+        raise ValueError(f"a space has {str(sizes[:8])[:80]} elements")
+    return sizes
