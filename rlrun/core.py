@@ -80,6 +80,7 @@ class Spec:
     dynamics: Dynamics | None = None
     dataset: Dataset | None = None  # None also where a trained policy only acts
     variants: tuple[Mapping[str, float], ...] = ()  # one per replica: the keys in which they differ
+    most: int | None = None  # numbers that a network may have: those of the checkpoint it is made for
 
     @property
     def replicas(self) -> int:

@@ -347,6 +347,4 @@ def _agree(config: RunConfig, replicas: Sequence[Replica]) -> None:
     if len(replicas) % config.replicas or not all(
         each.index == i and each.seed in seeds for i, each in enumerate(replicas)
     ):
-        raise ValueError(
-            f"replicas={config.replicas} of its config are not the {len(replicas)} that it lists"
-        )
+        raise ValueError(f"its config's {config.replicas:,} replicas are not the {len(replicas):,} it lists")

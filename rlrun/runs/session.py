@@ -23,7 +23,7 @@ from rlrun.runs.folder import RunFolder
 from rlrun.runs.kept import Kept
 from rlrun.runs.listener import Followed, Listener
 from rlrun.runs.log import MetricsFile, Progress, TensorBoard, say
-from rlrun.state import State
+from rlrun.state import State, copy_leaves
 from rlrun.trainer import Clock, train
 
 if TYPE_CHECKING:
@@ -308,8 +308,8 @@ class Session:
         parts = split(saved.files["tensors"])
         self.algo.load_state(parts.get("algo", {}) | saved.files["replay"])
         self.means.load_state(parts.get("means", {}))
-        for name, value in parts.get("kept", {}).items():
-            self.kept.policies[name].copy_(value)
+        kept = parts.get("kept", {})
+        copy_leaves({name: self.kept.policies[name] for name in kept}, kept, "kept")
         self.last = {name: value.numpy() for name, value in parts.get("last", {}).items()}
         session = parts["session"]
         for name in ("logged", "evaluated", "best", "running"):

@@ -11,13 +11,8 @@ import numpy as np
 
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
 
-_DTYPES = (
-    "float16",
-    "float32",
-    "float64",
-    "bool",
-    *(f"{u}int{n}" for u in ("", "u") for n in (8, 16, 32, 64)),
-)
+_INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
+_DTYPES = ("float16", "float32", "float64", "bool", *_INTEGERS)
 
 
 def to_dict(space: Space) -> dict[str, Any]:
