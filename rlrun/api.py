@@ -13,7 +13,7 @@ from rlrun.config.run import RunConfig
 from rlrun.lazy import torch
 from rlrun.report.pages import draw, shown
 from rlrun.runs import run as runs
-from rlrun.runs.folder import RunFolder, sound
+from rlrun.runs.folder import RunFolder
 from rlrun.runs.run import Result
 from rlrun.runs.task import Task
 
@@ -50,9 +50,8 @@ def report(folder: Path) -> str:
     """Make a run's pictures and its report again from its files; the text that its end printed."""
     run = RunFolder(folder)
     run.summary()  # refuses a run that has not ended
-    with sound(run):
-        policy = draw(run, plots=True)
-        return policy + shown(run)
+    policy = draw(run, plots=True)
+    return policy + shown(run)
 
 
 def _reported(work: Callable[[], Result], quiet: bool) -> Result:

@@ -84,9 +84,9 @@ def evaluate(arguments: list[str], as_json: bool) -> int:
     if as_json:
         print(json.dumps(summary))
     else:
-        from rlrun.report.table import results_table
+        from rlrun.report.pages import shown
 
-        print(legible(results_table(summary, RunFolder(folder))))
+        print(legible(shown(RunFolder(folder), summary)))
     return int(all("failed" in row for row in summary["replicas"]))
 
 

@@ -13,7 +13,7 @@ from rlrun.config import ConfigError
 from rlrun.evals.play import play
 from rlrun.files import write_atomic
 from rlrun.rng import child, keys
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.load import load, training_envs
 
 _MAX_FRAMES = 1000
@@ -48,7 +48,8 @@ def film(folder: Path, out: Path, replica: int = 0) -> float:
     index = np.arange(1 if training is None else env.num_envs)[None]
     seed = child(keys([run.replicas()[replica].seed], "play")[:, None], index)
     goes_on = training is not None and training.obs is not None
-    player = policy.player(training.memory if training and goes_on else None)
+    with sound(folder):
+        player = policy.player(training.memory if training and goes_on else None)
     under_way = training.obs if training and goes_on else None
     limit = _ENDLESS_SECONDS * fps if goes_on else _MAX_FRAMES
     total, frames = 0.0, []

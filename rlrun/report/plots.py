@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from rlrun.config.keys import legible
 from rlrun.files import write_atomic
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#e59c2c", "#3b9a62", "#8a8f98"
@@ -37,7 +38,11 @@ def save_figure(figure: Any, path: Path, lines: str = "y") -> None:
 
 
 def write_png(figure: Any, path: Path) -> None:
-    """Write a figure as it is."""
+    """Write a figure, of whose names none can be but seen."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_text(legible(text.get_text()))
     data = io.BytesIO()
     figure.savefig(data, dpi=150, format="png")
     write_atomic(path, data.getvalue())

@@ -101,8 +101,6 @@ def load(folder: Path, only: str | None = None) -> tuple[Checkpoint, list[str]]:
     Raises:
         CheckpointError: none is.
     """
-    if folder.is_symlink():
-        raise CheckpointError(f"{folder} is a link: put the checkpoints themselves there")
     found = sorted(numbers(folder), reverse=True)
     notes: list[str] = []
     for number in found[:_TRIED]:
@@ -115,8 +113,14 @@ def load(folder: Path, only: str | None = None) -> tuple[Checkpoint, list[str]]:
 
 
 def numbers(folder: Path) -> list[int]:
-    """The numbers of the checkpoints that are there, complete or damaged; none behind a link."""
-    if folder.is_symlink() or not folder.is_dir():
+    """The numbers of the checkpoints that are there, complete or damaged.
+
+    Raises:
+        CheckpointError: `folder` is a link.
+    """
+    if folder.is_symlink():
+        raise CheckpointError(f"{folder} is a link: put the checkpoints themselves there")
+    if not folder.is_dir():
         return []
     there = [p for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
     return [int(p.name) for p in there if p.name == f"{int(p.name):08d}"]

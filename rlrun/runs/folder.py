@@ -296,7 +296,10 @@ class RunFolder:
     def read_steps(self) -> Iterator[dict[str, str]]:
         """The rows that `write_steps` wrote, by column."""
         text = inflate(read_regular(self.steps, 1 << 30), 1 << 32).decode()
-        return csv.DictReader(io.StringIO(text, newline=""))
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        if not rows.fieldnames:
+            raise ValueError(f"{self.steps.name} is empty")
+        return rows
 
     def folder_for(self, path: Path) -> Path:
         """A folder below this one, made if it is not there; OSError where a link leads away from here."""

@@ -50,12 +50,16 @@ def opened(run: RunFolder, only: str | None = None) -> Checkpoint:
         for name, leaf in (pair for file in saved.files.values() for pair in file.items()):
             if not leaf.ndim or len(leaf) != replicas:
                 raise ValueError(f"{name} is {list(leaf.shape)}: it must begin with {replicas} replicas")
+            if name.startswith("last/") and (leaf.ndim > 1 or leaf.dtype != torch.float64):
+                raise ValueError(f"{name} is {leaf.dtype} {list(leaf.shape)}: it must be numbers of replicas")
         session = {name: leaf for name, leaf in saved.files.get("tensors", {}).items() if name in _SESSION}
         if "tensors" in saved.files:
             example = {
                 name: torch.zeros(replicas, dtype=getattr(torch, kind)) for name, kind in _SESSION.items()
             }
             copy_leaves(example, session, "session")
+        if min(saved.state["metrics_bytes"], saved.state["updates"], 0) < 0:
+            raise ValueError("its state counts backwards")
     return saved
 
 

@@ -6,6 +6,7 @@ same bytes, interrupted or not; a resumed run cuts it back to its checkpoint's o
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import numpy as np
 
@@ -33,7 +34,7 @@ def say(text: str) -> None:
 class MetricsFile(Listener):
     """Appends one JSON line a record and replica. Its mark is the file's length."""
 
-    _file: BinaryIO
+    _file: IO[bytes] = io.BytesIO()  # until it is opened
 
     def open(self, run: Followed) -> None:
         self._path = run.folder.metrics
@@ -63,8 +64,9 @@ class MetricsFile(Listener):
         return self._file.tell()
 
     def close(self, summary: Mapping[str, Any] | None) -> None:
-        self.mark()
-        self._file.close()
+        if not self._file.closed:
+            self.mark()
+            self._file.close()
 
 
 class TensorBoard(Listener):
@@ -72,6 +74,7 @@ class TensorBoard(Listener):
 
     def open(self, run: Followed) -> None:
         self._run, self._seconds = run.folder, run.seconds
+        run.folder.folder_for(run.folder.tensorboard)
         self._many = len(run.replicas) > _MANY
         self._names = ["q25", "q50", "q75"] if self._many else [each.label for each in run.replicas]
         self._writers: dict[int, Any] = {}
