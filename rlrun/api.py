@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlrun.config.compose import compose
+from rlrun.config.keys import legible
 from rlrun.config.run import RunConfig
 from rlrun.lazy import torch
 from rlrun.report.pages import draw, shown
@@ -59,7 +60,7 @@ def _reported(work: Callable[[], Result], quiet: bool) -> Result:
     run = RunFolder(result.folder)
     policy = draw(run, plots=run.config().log.plot)
     if not quiet:
-        print(policy + shown(run))  # the only line of a run that goes to stdout
+        print(legible(policy + shown(run)))  # the only line of a run that goes to stdout
     return result
 
 

@@ -289,6 +289,15 @@ class Collector:
         if not state:
             return
         arrays = {name: value.cpu().numpy().copy() for name, value in state.items()}
+        lead = (self.replicas, self.num_envs)
+        flags = {"first": "bool", "filler": "bool", "episode": "int64"}
+        for name, kind, shape in (
+            ("obs", np.dtype(self.obs_space.dtype).kind, (*lead, *self.obs_space.shape)),
+            *((name, np.dtype(dtype).kind, lead) for name, dtype in flags.items()),
+        ):
+            if arrays[name].dtype.kind != kind or arrays[name].shape != shape:
+                found = f"{arrays[name].dtype} {list(arrays[name].shape)}"
+                raise ValueError(f"collector.{name}: saved as {found}, this config has {list(shape)}")
         self.obs = arrays["obs"]
         self.first, self.filler, self.episode = arrays["first"], arrays["filler"], arrays["episode"]
         self.stats.load_state(arrays)

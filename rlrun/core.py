@@ -84,6 +84,7 @@ class Spec:
     dataset: Dataset | None = None  # None also where a trained policy only acts
     variants: tuple[Mapping[str, float], ...] = ()  # one per replica: the keys in which they differ
     masks: bool = False  # observations come with the actions that are allowed there
+    most: int | None = None  # numbers that a network may have: those of the checkpoint it is made for
 
     @property
     def replicas(self) -> int:

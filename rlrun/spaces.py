@@ -139,3 +139,10 @@ class Box(_Values):
 
 
 Space = Discrete | MultiDiscrete | Box
+
+
+def size(space: Space) -> int:
+    """How many features an element has: the numbers of a box, or one-hot integers."""
+    if isinstance(space, Box):
+        return space.size
+    return space.n if isinstance(space, Discrete) else sum(space.nvec)

@@ -24,7 +24,7 @@ import numpy as np
 from rlrun.config import ConfigError
 from rlrun.config.keys import nearest
 from rlrun.core import MASKS, Dataset
-from rlrun.files import read_regular, write_atomic
+from rlrun.files import read_declared, read_json, write_atomic
 from rlrun.spaces import Box, MultiDiscrete, Space
 
 SCHEMA = 2  # 1 always had next_obs, and integers of 64 bits
@@ -43,14 +43,12 @@ def load(folder: Path) -> Dataset:
     from safetensors.numpy import load as decode
 
     try:
-        about = json.loads(read_regular(folder / ABOUT, 1 << 20))
+        about = read_json(folder / ABOUT, 1 << 20)
         if about["schema"] > SCHEMA:
             raise ConfigError(
                 f"{folder} was written by a newer rlrun (schema {about['schema']}; this one knows {SCHEMA})"
             )
-        data = read_regular(folder / _STEPS, int(about["size"]))
-        if hashlib.sha256(data).hexdigest() != about["sha256"]:
-            raise ValueError(f"{_STEPS} does not match its checksum")
+        data = read_declared(folder / _STEPS, about["size"], about["sha256"])
         arrays = _unpacked(decode(data))
         check_arrays(arrays)
     except (FileNotFoundError, NotADirectoryError) as error:

@@ -36,7 +36,7 @@ from rlrun.nn.pure import ROWS, require_pure
 from rlrun.nn.record import recordable
 from rlrun.nn.reference import Copies
 from rlrun.rng import Stream
-from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
+from rlrun.spaces import Box, Discrete, MultiDiscrete, Space, size
 
 
 class Head(NamedTuple):
@@ -92,7 +92,9 @@ def build_network(
     if getattr(model_config, "normalize_obs", False) and isinstance(obs_space, Box):
         norm = RunningNorm(spec.replicas, obs_space.size, dtype, spec.device)
     previous = spec.action if getattr(model_config, "previous_action", False) else None
-    width = _features(obs_space) + extra_inputs + (_features(previous) if previous is not None else 0)
+    width = size(obs_space) + extra_inputs + (size(previous) if previous is not None else 0)
+
+    left = [] if spec.most is None else [[spec.most]]
 
     entry = registry.entry_of(model_config)
     with torch.random.fork_rng(devices=[]):  # a plain module draws its weights from torch's generator
@@ -100,7 +102,7 @@ def build_network(
     body: nn.Module | None = None
     core: Core | None = None
     if isinstance(plan, Plan):
-        weights = Init(init, plan.init, dtype, spec.device)
+        weights = Init(init, plan.init, dtype, spec.device, *left)
         layers: list[Any] = []
         if plan.convolutions:
             layers.append(Conv(obs_space.shape, width, plan.convolutions, plan.activation, weights))
@@ -117,7 +119,7 @@ def build_network(
             width = core.out_features
         hidden, activation = plan.head, plan.activation
     else:
-        weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device)
+        weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device, *left)
         body = _copies(model_config, width, init).to(spec.device, dtype)
         run = partial(_run_body, plan.to(spec.device, dtype), width)
         width = require_pure(plan, run, entry.kind).shape[-1]
@@ -158,12 +160,6 @@ def _run_core(core: Core, width: int, weights: Init, rows: int) -> Tensor:
 def _numbers(width: int) -> Tensor:
     """A few rows of features between 0 and 1, all of them different."""
     return torch.arange(1.0, ROWS * width + 1).mul_(0.618034).fmod_(1.0).view(ROWS, width)
-
-
-def _features(space: Space) -> int:
-    if isinstance(space, Box):
-        return space.size
-    return space.n if isinstance(space, Discrete) else sum(space.nvec)
 
 
 class Network(nn.Module):
@@ -329,7 +325,7 @@ class Encoding:
     """
 
     def __init__(self, space: Space, dtype: torch.dtype, device: torch.device) -> None:
-        self.size, self.dtype, self.device, self.shape = _features(space), dtype, device, space.shape
+        self.size, self.dtype, self.device, self.shape = size(space), dtype, device, space.shape
         self.scale = 1.0 / 255.0 if space.dtype == "uint8" else None
         self.classes: Tensor | None = None
         self.columns: Tensor | None = None

@@ -6,16 +6,20 @@ same bytes, interrupted or not; a resumed run cuts it back to its checkpoint's o
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
+from rlrun.config.keys import legible
+from rlrun.files import append_to
 from rlrun.runs.checkpoint import CheckpointError
 from rlrun.runs.listener import Followed, Listener
 
@@ -24,17 +28,17 @@ _MANY = 32  # above this many replicas TensorBoard shows quantiles
 
 def say(text: str) -> None:
     """A line to whoever started the run, on stderr."""
-    print(f"rlrun: {text}", file=sys.stderr, flush=True)
+    print(legible(f"rlrun: {text}"), file=sys.stderr, flush=True)
 
 
 class MetricsFile(Listener):
     """Appends one JSON line a record and replica. Its mark is the file's length."""
 
-    _file: BinaryIO
+    _file: IO[bytes] = io.BytesIO()  # until it is opened
 
     def open(self, run: Followed) -> None:
         self._path = run.folder.metrics
-        self._file = self._path.open("ab")
+        self._file = append_to(self._path)
 
     def rewind(self, step: int, mark: int) -> None:
         if self._file.tell() < mark:  # cutting would fill it up with zeros
@@ -60,15 +64,17 @@ class MetricsFile(Listener):
         return self._file.tell()
 
     def close(self, summary: Mapping[str, Any] | None) -> None:
-        self.mark()
-        self._file.close()
+        if not self._file.closed:
+            self.mark()
+            self._file.close()
 
 
 class TensorBoard(Listener):
     """One TensorBoard run per replica, or three quantiles of them where there are many."""
 
     def open(self, run: Followed) -> None:
-        self._folder, self._seconds = run.folder.tensorboard, run.seconds
+        self._run, self._seconds = run.folder, run.seconds
+        run.folder.folder_for(run.folder.tensorboard)
         self._many = len(run.replicas) > _MANY
         self._names = ["q25", "q50", "q75"] if self._many else [each.label for each in run.replicas]
         self._writers: dict[int, Any] = {}
@@ -100,11 +106,14 @@ class TensorBoard(Listener):
         scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
         self._writer(index).add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
+    def _path(self, index: int) -> Path:
+        return self._run.tensorboard / self._names[index]
+
     def _writer(self, index: int) -> Any:
         if index not in self._writers:
             from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-            self._writers[index] = EventFileWriter(str(self._folder / self._names[index]))
+            self._writers[index] = EventFileWriter(str(self._run.folder_for(self._path(index))))
         return self._writers[index]
 
     def rewind(self, step: int, mark: int) -> None:
@@ -112,7 +121,7 @@ class TensorBoard(Listener):
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         for index in range(len(self._names)):
-            if (self._folder / self._names[index]).is_dir():
+            if self._path(index).is_dir():
                 start = SessionLog(status=SessionLog.SessionStatus.START)
                 self._writer(index).add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
@@ -164,10 +173,10 @@ class Progress(Listener):
         if self._live:
             from rich.text import Text
 
-            line = fitting(pieces, self._live.console.width)
+            line = legible(fitting(pieces, self._live.console.width))
             self._live.update(Text(line, no_wrap=True, overflow="crop"), refresh=True)
         else:
-            print("  ".join(pieces), file=sys.stderr, flush=True)
+            print(legible("  ".join(pieces)), file=sys.stderr, flush=True)
 
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         """Show where training ended."""

@@ -48,7 +48,13 @@ class Policy:
         return (action[0] if single else action), act.memory
 
     def player(self, memory: Memory | None = None) -> Player:
-        """It as a player of `rlrun.evals.play`, one replica: it keeps the memory."""
+        """It as a player of `rlrun.evals.play`, one replica: it keeps the memory.
+
+        Raises:
+            ValueError: the memory is another network's.
+        """
+        if memory:
+            check_memory(memory, self._algo.initial_memory(memory[0].shape[1]))
 
         def act(obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
             nonlocal memory
@@ -122,3 +128,10 @@ class Policy:
         )
         memory = self._algo.initial_memory(count) if memory is None else memory
         return tensor, memory, torch.from_numpy(np.array(flags)[None]).to(self._spec.device), single
+
+
+def check_memory(memory: Memory, fresh: Memory) -> None:
+    """ValueError unless memory that was saved looks like that of an episode's start."""
+    leaves = [[(leaf.dtype, leaf.shape) for leaf in each] for each in (memory, fresh)]
+    if leaves[0] != leaves[1]:
+        raise ValueError("the memory that was saved is another network's")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm
 from rlrun.evals.evaluation import Later
 from rlrun.runs import checkpoint, identity, listener
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.listener import Listener
-from rlrun.runs.load import Saved, initialise, load, restore, training_envs
+from rlrun.runs.load import Saved, check_replay, initialise, load, numbers, opened, restore, training_envs
 from rlrun.runs.log import say
 from rlrun.runs.policy import Policy
 from rlrun.runs.session import Session, Stopped
 from rlrun.runs.summary import aggregate, replica_rows, summarise
 from rlrun.runs.task import Task, build
+
+_EPISODES = 100_000  # of a replica that are played without being asked for on the command line
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def resume(folder: Path) -> Result:
     run = RunFolder(folder)
     record = run.read(listeners=True)
     if run.ended:
-        return Result(run.path, run.summary(), int(run.status()["status"] == "failed"))
+        summary = run.summary()
+        return Result(run.path, summary, int(any("failed" in row for row in summary["replicas"])))
     for name, now in identity.surroundings(record["config"]["threads"]).items():
         if record.get(name) != now:
             say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
@@ -86,14 +89,16 @@ def resume(folder: Path) -> Result:
     if task.data_sha256 != record["data_sha256"]:
         raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
     listeners = listener.chosen(task.config, say)
-    algo = build(task.config, task.spec())
     with run.lock(say):
-        saved = None
+        saved, spec = None, task.spec()
         if checkpoint.numbers(run.checkpoints):
-            saved, notes = checkpoint.load(run.checkpoints)
-            for note in notes:
-                say(note)
-        else:
+            saved = opened(run)
+            spec = replace(spec, most=numbers(saved))
+        with sound(run):
+            algo = build(task.config, spec)
+            if saved:
+                check_replay(saved.files.get("replay", {}), spec)
+        if not saved:
             say("no checkpoint had been written yet: beginning again at step 0")
             if task.config.init_from:
                 initialise(algo, Path(task.config.init_from))
@@ -110,7 +115,8 @@ def _finish(
     """Train to the end, then judge on fresh seeds and write the scores."""
     if not saved and task.evaluation.plan is not None:
         run.write_plan(task.evaluation.plan)
-    session = Session(task.config, run, algo, task.collector(), task.evaluation, saved, listeners)
+    with sound(run):
+        session = Session(task.config, run, algo, task.collector(), task.evaluation, saved, listeners)
     summary = None
     try:
         run.set_status("running", session.step)
@@ -154,6 +160,9 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
         summary = run.summary()
         shown = {"replicas": summary["replicas"], "aggregate": summary["aggregate"]}
         return {"run": str(folder), "recorded": True, **shown}
+    if episodes is None and getattr(run.config().eval, "episodes", 0) > _EPISODES:
+        asked = f"{folder} asks for {run.config().eval.episodes:,} episodes of every replica"
+        raise ConfigError(asked, "--episodes 100 judges it on fewer")
     saved = Saved.of(folder)
     task, algo = restore(folder, saved)
     evaluation = task.evaluation

@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,8 @@ from rlrun.runs.folder import RunFolder
 from rlrun.runs.kept import Kept
 from rlrun.runs.listener import Followed, Listener
 from rlrun.runs.log import MetricsFile, Progress, TensorBoard, say
-from rlrun.state import State
+from rlrun.runs.policy import check_memory
+from rlrun.state import State, copy_leaves
 from rlrun.trainer import Clock, train
 
 if TYPE_CHECKING:
@@ -136,9 +137,12 @@ class Session:
         self.listeners |= {f"listener.{name}": each for name, each in listeners.items()}
         marks = saved.state.get("marks", {}) | {"metrics": saved.state["metrics_bytes"]} if saved else {}
         run = Followed(folder, config, evaluation.replicas, lambda: self.seconds)
-        for name, listener in self.listeners.items():
-            listener.open(run)
-            listener.rewind(self.step, marks.get(name, 0))
+        with ExitStack() as opened:
+            for name, listener in self.listeners.items():
+                opened.callback(listener.close, None)
+                listener.open(run)
+                listener.rewind(self.step, marks.get(name, 0))
+            opened.pop_all()
         self._saved_at, self._saved_step = time.monotonic(), self.step
         self._saved_update = self.clock.updates if saved else -1
 
@@ -308,8 +312,8 @@ class Session:
         parts = split(saved.files["tensors"])
         self.algo.load_state(parts.get("algo", {}) | saved.files["replay"])
         self.means.load_state(parts.get("means", {}))
-        for name, value in parts.get("kept", {}).items():
-            self.kept.policies[name].copy_(value)
+        kept = parts.get("kept", {})
+        copy_leaves({name: self.kept.policies[name] for name in kept}, kept, "kept")
         self.last = {name: value.numpy() for name, value in parts.get("last", {}).items()}
         session = parts["session"]
         for name in ("logged", "evaluated", "best", "running"):
@@ -322,6 +326,8 @@ class Session:
         self.failures = {int(k): v for k, v in saved.state["failures"].items()}
         self.kept.begun = saved.state.get("begun", self.kept.begun)
         self.collector.load_state(parts.get("collector", {}))
+        if self.collector.obs is not None:
+            check_memory(self.collector.memory, self.algo.initial_memory(self.collector.num_envs))
 
     def _on_signal(self, signum: int, frame: FrameType | None) -> None:
         if self._signal:

@@ -17,7 +17,7 @@ from rlrun.envs.abilities import Trial
 from rlrun.evals.evaluation import Evaluation
 from rlrun.lazy import torch
 from rlrun.parts.numbers import vary
-from rlrun.spaces import Space
+from rlrun.spaces import Space, size
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -188,4 +188,18 @@ def build(config: RunConfig, spec: Spec) -> Algorithm:
     """The algorithm of a config, with fresh weights."""
     if config.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"device is {config.device}: this machine has no CUDA device\nuse device=cpu")
-    return registry.entry_of(config.algo).build(spec, vary(config.algo, spec.variants), config.model)
+    algo = registry.entry_of(config.algo).build
+    if spec.most is not None:
+        _bounded(algo, spec)
+    return algo(spec, vary(config.algo, spec.variants), config.model)
+
+
+_SMALL = 1 << 16  # numbers that are no burden, whatever was saved
+
+
+def _bounded(algo: type[Algorithm], spec: Spec) -> None:
+    """Refuse spaces that are larger than all that was saved: every input and output has a number there."""
+    inputs, outputs = size(spec.obs), size(spec.action)
+    largest = inputs * outputs if algo.obs_kinds == ("discrete",) else max(inputs, outputs)  # a table, or not
+    if largest > (spec.most or 0) + _SMALL:
+        raise ConfigError(f"spaces of {inputs:,} and {outputs:,} are larger than what was saved for them")

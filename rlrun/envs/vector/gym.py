@@ -186,9 +186,15 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         own["seed"][:] = state["seed"]
         own["actions"][:] = state["actions"]
         self._actions = actions
+        if not ((state["steps"] >= 0) & (state["steps"] <= length)).all():
+            raise ValueError(f"{self.env_id}: more steps were saved than actions")
         for i, steps in enumerate(state["steps"]):
             self._begin(i)
             for t in range(steps):
+                if self._terminated[i] or self._truncated[i]:
+                    raise ValueError(
+                        f"{self.env_id}: saved actions go on after an episode's end, at step {t}"
+                    )
                 self._steps[i] += 1
                 self._step_one(i, actions[i, t, *self._cut].copy())
 
