@@ -44,14 +44,14 @@ class _Values:
         if self.own is None:
             return values
         lead = values.shape[: values.ndim - len(self.own.shape)]
-        return values.reshape(*lead, *self.shape).astype(self.dtype) - self._start
+        return values.reshape((*lead, *self.shape)).astype(self.dtype) - self._start
 
     def write(self: Any, values: np.ndarray) -> np.ndarray:
         """The way back: values in the environment's shape and dtype, and within its bounds."""
         if self.own is None:
             return values
         lead = values.shape[: values.ndim - len(self.shape)]
-        return (values + self._start).reshape(*lead, *self.own.shape).astype(self.own.dtype)
+        return (values + self._start).reshape((*lead, *self.own.shape)).astype(self.own.dtype)
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,9 @@ class Box(_Values):
             return np.minimum(np.maximum(values, low), high)
         lead = values.shape[: values.ndim - len(self.shape)]
         if self._whole:
-            nearest = np.rint(values.reshape(*lead, *self.form.shape).astype("float64"))
+            nearest = np.rint(values.reshape((*lead, *self.form.shape)).astype("float64"))
             return np.fmax(np.fmin(nearest, high), low).astype(self.form.dtype)
-        values = values.reshape(*lead, *self.form.shape).astype(self.form.dtype, copy=False)
+        values = values.reshape((*lead, *self.form.shape)).astype(self.form.dtype, copy=False)
         return np.minimum(np.maximum(values, low), high)
 
 

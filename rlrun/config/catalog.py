@@ -157,10 +157,15 @@ def import_modules(names: Iterable[str], key: str = "imports") -> None:
         ConfigError: a module cannot be imported.
     """
     for name in names:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
+        search_here()
         if reason := _import(name):
             raise ConfigError(f"{key}: cannot import {name!r}", reason, _respelt(name))
+
+
+def search_here() -> None:
+    """Let modules be found in the working directory, after all other places."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def _import(module: str) -> str:

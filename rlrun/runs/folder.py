@@ -26,6 +26,7 @@ from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica
 from rlrun.files import lock, read_regular, write_atomic
+from rlrun.runs.imports import doubts, named
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
 
@@ -165,16 +166,15 @@ class RunFolder:
     def replicas(self) -> list[Replica]:
         return _replicas(self.read())
 
-    def imports(self) -> list[str]:
-        """The modules that a run names, of its own accord or in its env's id; nothing is imported.
+    def imports(self) -> tuple[list[str], dict[str, str]]:
+        """The modules that a run names, and why not to trust those that are not files of one's own.
 
         Raises:
             ConfigError: run.json is damaged.
         """
         try:
-            config = json.loads(read_regular(self.record, 1 << 24))["config"]
-            module, colon, _ = str(config["env"].get("id") or "").partition(":")
-            return [*map(str, config.get("imports", [])), *([module] if colon else [])]
+            record = json.loads(read_regular(self.record, 1 << 24))
+            return named(record["config"]), doubts(record, self.path)
         except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
             raise ConfigError(f"{self.record} is damaged: {error}") from None
 
