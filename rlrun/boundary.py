@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import operator
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import walk_tb
@@ -55,21 +56,25 @@ def fault(error: BaseException, env: str, where: str) -> EnvError:
 
 def told(error: BaseException) -> str:
     """An exception and the line of code that raised it, in one line."""
-    try:
-        text = " ".join(str(error).split())[:200]
-    except Exception:  # a __str__ that fails
-        text = ""
-    name = type(error).__name__
+    name, text = type(error).__name__, text_of(error)
     places = [f"{Path(f.f_code.co_filename).name}:{line}" for f, line in walk_tb(error.__traceback__)]
     return (f"{name}: {text}" if text else name) + (f" ({places[-1]})" if places else "")
 
 
+def text_of(error: BaseException) -> str:
+    """The message of an exception of unknown making, in one line."""
+    try:
+        return " ".join(str(error).split())[:200]
+    except Exception:
+        return ""
+
+
 def _advice(error: BaseException) -> str:
     """What to do about the errors that an old kind of environment makes."""
-    text = str(error)
-    if isinstance(error, TypeError) and ("'seed'" in text or "'options'" in text) and "reset()" in text:
+    text = text_of(error)
+    if isinstance(error, TypeError) and re.search("unexpected keyword argument '(seed|options)'", text):
         return "Gymnasium asks for reset(self, *, seed=None, options=None), which returns (observation, info)"
-    if isinstance(error, ValueError) and "unpack" in text:
+    if isinstance(error, ValueError) and "to unpack" in text:
         return OLD_STEP
     if isinstance(error, SystemExit):
         return "an environment may not end the process: raise an exception instead"
@@ -94,8 +99,9 @@ def gym_seed(seed: Any) -> int:
 class Check:
     """What one Gymnasium environment returns, against its observation space; Misfit says what is wrong."""
 
-    def __init__(self, space: Space) -> None:
+    def __init__(self, space: Space, name: str = "observation") -> None:
         self.space, self.shape, self.dtype = space, space.form.shape, np.dtype(space.form.dtype)
+        self.name = name
         self._range: tuple[Any, Any] | None = None  # of integers that count something
         self._whole = isinstance(space, Discrete)
         if isinstance(space, Discrete):
@@ -135,7 +141,7 @@ class Check:
         if not (type(value) is np.ndarray and value.dtype == self.dtype and value.shape == self.shape):
             value = self._array(value)
         if self._range is not None and not np.all((value >= self._range[0]) & (value <= self._range[1])):
-            raise Misfit(f"observation is {_short(value)}, which is not in its space")
+            raise Misfit(f"{self.name} is {_short(value)}, which is not in its space")
         return value
 
     def _integer(self, value: Any) -> int:
@@ -145,13 +151,13 @@ class Check:
         except TypeError:
             index = int(self._array(value))  # 2.0 is 2
         if not self._range[0] <= index <= self._range[1]:
-            raise Misfit(f"observation is {index}, and its space {self._range[0]} to {self._range[1]}")
+            raise Misfit(f"{self.name} is {index}, and its space {self._range[0]} to {self._range[1]}")
         return index
 
     def _array(self, value: Any) -> np.ndarray:
-        array = _numbers(value, "observation")
+        array = _numbers(value, self.name)
         if array.shape != self.shape:
-            raise Misfit(f"observation has shape {list(array.shape)}, and its space {list(self.shape)}")
+            raise Misfit(f"{self.name} has shape {list(array.shape)}, and its space {list(self.shape)}")
         if array.dtype == self.dtype:
             return array
         with np.errstate(invalid="ignore", over="ignore"):
@@ -160,7 +166,7 @@ class Check:
             lost = np.flatnonzero(cast != array)
             if len(lost):
                 odd = array.ravel()[lost[0]]
-                raise Misfit(f"observation holds {odd}, which its space's {self.dtype} cannot")
+                raise Misfit(f"{self.name} holds {odd}, which its space's {self.dtype} cannot")
         return cast
 
     def outside(self, obs: np.ndarray) -> str:
@@ -176,7 +182,7 @@ class Check:
             return ""
         i = int(out.argmax())
         low, high = self.space.low[i], self.space.high[i]
-        return f"observation{_index(i, self.shape)} is {flat[i]:g}, and its Box {low:g} to {high:g}"
+        return f"{self.name}{_index(i, self.shape)} is {flat[i]:g}, and its Box {low:g} to {high:g}"
 
 
 def number(value: Any) -> float:

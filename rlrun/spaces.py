@@ -157,9 +157,9 @@ class Box(_Values):
         lead = values.shape[: values.ndim - len(self.shape)]
         if self._whole:
             nearest = np.rint(values.reshape((*lead, *self.form.shape)).astype("float64"))
-            return np.fmax(np.fmin(nearest, high), low).astype(self.form.dtype)
+            return np.asarray(np.fmax(np.fmin(nearest, high), low).astype(self.form.dtype))
         values = values.reshape((*lead, *self.form.shape)).astype(self.form.dtype, copy=False)
-        return np.minimum(np.maximum(values, low), high)
+        return np.asarray(np.minimum(np.maximum(values, low), high))
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ class Part:
 
     @cached_property
     def name(self) -> str:
-        """As it is written in code: ['image'][0]."""
-        return "".join(f"[{key!r}]" for key in self.path)
+        """What it is called behind "observation": .image.0"""
+        return "".join(f".{key}" for key in self.path)
 
     @cached_property
     def size(self) -> int:

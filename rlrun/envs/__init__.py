@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rlrun.config import key
+from rlrun.boundary import fault
+from rlrun.config import ConfigError, key
 from rlrun.envs.abilities import Abilities as Abilities
 from rlrun.envs.abilities import abilities as abilities
 from rlrun.registry import entry_of
@@ -78,9 +79,13 @@ def make(config: EnvConfig, num_envs: int) -> VectorEnv:
     """The vector env of `num_envs` sub-environments that a config describes.
 
     Raises:
-        ValueError: the environment cannot be built; the message says why.
+        ConfigError: the environment cannot be built; the message says why.
     """
-    return entry_of(config).build(config, num_envs)
+    entry = entry_of(config)
+    try:
+        return entry.build(config, num_envs)
+    except BaseException as error:  # whatever a plug-in raises
+        raise ConfigError(*fault(error, f"env={entry.kind} cannot be made", "").lines) from error
 
 
 def spaces(env: VectorEnv) -> tuple[Space, Space]:

@@ -31,7 +31,8 @@ class Policy:
         memory is given. Both are in the environment's own terms: within its bounds, in its dtype.
         """
         action, memory = self._act(self._read(obs), memory, first)
-        return self._spec.action.write(action)[()], memory
+        action = self._spec.action.write(action)
+        return (action[()] if self._spec.action.kind == "discrete" else action), memory
 
     def _act(self, obs: np.ndarray, memory: Memory | None, first: Any) -> tuple[np.ndarray, Memory]:
         """The same in the terms of agents."""

@@ -12,10 +12,9 @@ import gymnasium
 import gymnasium.spaces as gym
 import numpy as np
 
-from rlrun.boundary import Check, Misfit
 from rlrun.config import ConfigError
-from rlrun.envs.vector.spaces import box_of, space_of
-from rlrun.spaces import Box, Discrete, Part
+from rlrun.envs.vector.spaces import Held, box_of, space_of
+from rlrun.spaces import Box, Part
 
 
 class Entries(gym.Box):
@@ -27,28 +26,18 @@ class Entries(gym.Box):
 
 
 class Vector(gymnasium.ObservationWrapper):
-    """Observes the vector in place of the Dict, after a look at each entry.
+    """Observes the vector in place of the Dict or Tuple, whose entries have been looked at.
 
     Raises:
         ConfigError: an entry is not made of numbers.
     """
 
     def __init__(self, env: gymnasium.Env) -> None:
-        super().__init__(env)
+        super().__init__(Held(env))
         self.observation_space = joined(env.observation_space)
         self._vector = box_of(self.observation_space, "observation")
-        self._checks = [(part, Check(part.space)) for part in self._vector.parts]
 
     def observation(self, observation: Any) -> np.ndarray:
-        """Misfit where an entry is missing, or not in its space."""
-        for part, check in self._checks:
-            try:
-                check.obs(part.find(observation))
-            except Misfit as error:
-                message = str(error).replace("observation", f"observation{part.name}", 1)
-                raise Misfit(message, error.advice) from None
-            except ValueError:
-                raise Misfit(f"observation has no entry {part.name}") from None
         return self._vector.join(observation)
 
 
@@ -85,13 +74,11 @@ def _parts(space: Any, whole: Any, path: tuple[str | int, ...] = ()) -> Iterator
         return
     if isinstance(space, gym.MultiBinary):  # numbers, as Gymnasium flattens it
         space = gym.Box(0, 1, space.shape, np.int8)
+    name = ".".join(map(str, ("observation", *path)))
     try:
-        yield Part(path, space_of(space, "observation"))
+        yield Part(path, space_of(space, name))
     except ConfigError as error:
-        part = Part(path, Discrete(1))
-        raise ConfigError(
-            error.lines[0].replace("observation", f"observation{part.name}", 1), _without(whole, path[0])
-        ) from None
+        raise ConfigError(error.lines[0], _without(whole, path[0])) from None
 
 
 def _without(space: Any, key: Any) -> str:

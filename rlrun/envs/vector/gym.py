@@ -47,9 +47,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._make = Maker(env_id, max_steps, kwargs or {}, wrappers)
         self.envs = [self._make() for _ in range(num_envs)]
         one = self.envs[0]
-        metadata = getattr(one, "metadata", None)
-        self.metadata = dict(metadata if isinstance(metadata, Mapping) else {})
-        self.metadata["autoreset_mode"] = AutoresetMode.DISABLED
+        self.metadata = dict(one.metadata) | {"autoreset_mode": AutoresetMode.DISABLED}
         self.render_mode = "rgb_array"
         self.spec = one.spec
         obs, action = (self._space(name) for name in ("observation_space", "action_space"))
@@ -57,6 +55,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._check, actions = Check(space_of(obs, "observation")), space_of(action, "action").form
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in (obs, action))
         self._obs = np.zeros((num_envs, *self._check.shape), self._check.dtype)
+        # A Box of no axes is given arrays of none, and a Discrete numbers, as Gymnasium's sample() gives.
+        self._cut = () if isinstance(action, gymnasium.spaces.Discrete) else (...,)
         self._seed = np.zeros(num_envs, np.uint64)
         self._steps = np.zeros(num_envs, np.int64)
         self._actions = np.zeros((num_envs, 64, *actions.shape), actions.dtype)
@@ -112,7 +112,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._steps[live] += 1
         self._reward[over] = 0.0
         for i in live.tolist():
-            self._step_one(i, actions[i])
+            self._step_one(i, actions[i, *self._cut])
         return (
             self._obs.copy(),
             self._reward.copy(),
@@ -161,7 +161,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._begin(i)
             for t in range(steps):
                 self._steps[i] += 1
-                self._step_one(i, actions[i, t].copy())
+                self._step_one(i, actions[i, t, *self._cut].copy())
 
     def self_test(self) -> Trial:
         """What two fresh copies show when they play, see `trial`."""
@@ -184,7 +184,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 self._picture.reset(seed=gym_seed(self._seed[index]))
                 shown = 0
             for t in range(shown, self._steps[index]):
-                self._picture.step(self._actions[index, t].copy())
+                self._picture.step(self._actions[index, t, *self._cut].copy())
             self._drawn = (index, self._seed[index], int(self._steps[index]))
             with drawing():
                 picture = np.asarray(self._picture.render())

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
+import gymnasium
 import gymnasium.spaces as gym
 import numpy as np
 
+from rlrun.boundary import Check, Misfit
 from rlrun.config import ConfigError
 from rlrun.spaces import WHOLE, Box, Discrete, Form, MultiDiscrete, Space
 
@@ -76,3 +79,34 @@ def box_of(space: gym.Box, what: str) -> Box:
 def _refused(space: Any, what: str, why: str) -> ConfigError:
     text = " ".join(repr(space).split())
     return ConfigError(f"the env's {what} space is {text[:150] + '...' * (len(text) > 150)}", why)
+
+
+class Held(gymnasium.ObservationWrapper):
+    """Holds the parts of a Dict or Tuple observation against their spaces, before these are flattened.
+
+    For that casts and broadcasts. What agents cannot play in on its own is left to the flattening.
+    """
+
+    def __init__(self, env: gymnasium.Env) -> None:
+        super().__init__(env)
+        self._checks: dict[str, Check | None] = {}
+
+    def observation(self, observation: Any) -> Any:
+        return self._part(self.observation_space, observation, "observation")
+
+    def _part(self, space: gym.Space, value: Any, name: str) -> Any:
+        if isinstance(space, gym.Dict):
+            if not isinstance(value, Mapping) or value.keys() != space.spaces.keys():
+                raise Misfit(f"{name} has other keys than {', '.join(map(str, space.spaces))}")
+            return {key: self._part(space[key], value[key], f"{name}.{key}") for key in space.spaces}
+        if isinstance(space, gym.Tuple):
+            if not isinstance(value, (tuple, list)) or len(value) != len(space):
+                raise Misfit(f"{name} is no tuple of {len(space)}")
+            return tuple(self._part(space[i], each, f"{name}.{i}") for i, each in enumerate(value))
+        if name not in self._checks:
+            try:
+                self._checks[name] = Check(space_of(space, name), name)
+            except ConfigError:
+                self._checks[name] = None
+        check = self._checks[name]
+        return value if check is None else check.obs(value)

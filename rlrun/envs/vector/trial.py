@@ -108,6 +108,8 @@ def _play(
             if enough or (played >= LEAST and time.monotonic() > until):
                 return None, played
             action = actions.sample()
+            if isinstance(actions, gymnasium.spaces.Box):
+                action = np.asarray(action)  # of no axes, it would be a number
             now = [copy.step(action) for copy in copies]
             step, played = step + 1, played + 1
         ended += 1
