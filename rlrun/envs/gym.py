@@ -107,5 +107,5 @@ def _likely(name: str) -> str:
     module, _, last = name.rpartition(".")
     if module:
         return f"did you mean {last if last in WRAPPERS else f'{module}:{last}'}?"
-    other = f"it may have {', '.join(WRAPPERS)}; one of a package or a file of yours goes by module:{name}"
+    other = f"one of a package or a file of yours goes by module:{name}; others are {', '.join(WRAPPERS)}"
     return suggestion(name, WRAPPERS, other)

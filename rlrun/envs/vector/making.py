@@ -22,6 +22,9 @@ from rlrun.envs.packages import pip_line, split
 from rlrun.envs.vector.entries import Vector
 
 
+_OURS = ("env", "render_mode")  # arguments that no config may say
+
+
 @dataclass(frozen=True)
 class Maker:
     """Makes copies of one environment; `wrappers` are names with arguments, innermost first."""
@@ -86,7 +89,7 @@ def _refusing(what: str, arguments: Mapping[str, Any]) -> Iterator[Callable[[Any
     except BaseException as error:  # whatever a constructor raises, sys.exit() too
         fault(error, what, "")  # raises it again where it came from outside
         unknown = arguments.keys() - takes.keys()
-        advice = f"it takes {', '.join(takes) or 'no arguments'}" if unknown and takes is not None else ""
+        advice = f"it takes {', '.join(takes) or 'no arguments'}" if unknown else ""
         raise ConfigError(f"{what}: {told(error)}", pip_line(error) or advice) from error
 
 
@@ -100,7 +103,7 @@ def _parameters(call: Any) -> dict[str, Any]:
         except (TypeError, ValueError):
             return {}
     named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    given = [each for each in signature.parameters.values() if each.kind in named and each.name != "env"]
+    given = [each for each in signature.parameters.values() if each.kind in named and each.name not in _OURS]
     return {
         each.name: type(each.default)
         if each.annotation is each.empty or isinstance(each.annotation, str)
