@@ -40,14 +40,15 @@ def run_folder(path: str) -> Path:
 
 
 def _allow(folder: Path, allowed: bool) -> None:
-    """A run folder is data: what it names is imported only where this command line allows it."""
+    """A run folder is data: what it names is imported where this command line allows it, or one's own did."""
     from rlrun.config import catalog
     from rlrun.runs.folder import RunFolder
 
-    names = RunFolder(folder).imports()
-    if names and not allowed:
+    names, doubts = RunFolder(folder).imports()
+    if doubts and not allowed:
         raise ConfigError(
-            f"{folder} asks to import {', '.join(names)}",
+            f"{folder} asks to import {', '.join(doubts)}",
+            "; ".join(dict.fromkeys(doubts.values())),
             "if you trust that code, add --allow-import",
         )
     catalog.import_modules(names)

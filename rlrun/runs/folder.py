@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import shlex
-import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -37,6 +36,7 @@ from rlrun.files import (
     remove,
     write_atomic,
 )
+from rlrun.runs.imports import doubts, named
 from rlrun.runs.shape import PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
@@ -204,16 +204,17 @@ class RunFolder:
     def replicas(self) -> list[Replica]:
         return _replicas(self.read())
 
-    def imports(self) -> list[str]:
-        """The modules that a run names, of its own accord or in its env's id, and nobody has imported.
+    def imports(self) -> tuple[list[str], dict[str, str]]:
+        """The modules that a run names, and why not to trust those that are not files of one's own.
 
         Raises:
             ConfigError: run.json is damaged.
         """
-        config = self.read_record()["config"]
-        module, colon, _ = config["env"].get("id", "").partition(":")
-        names = [*config.get("imports", []), *([module] if colon else [])]
-        return [name for name in names if name not in sys.modules]
+        record = self.read_record()
+        try:
+            return named(record["config"]), doubts(record, self.path)
+        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+            raise ConfigError(f"{self.record} is damaged: {error}") from None
 
     # how far it is, and what it scored
 

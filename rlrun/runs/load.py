@@ -177,7 +177,7 @@ def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> P
 def _with_capabilities(spec: Spec, config: RunConfig, run: RunFolder) -> Spec:
     """Algorithms that are built from a table or dynamics get them again."""
     needs = registry.entry_of(config.algo).build.needs_of(config.algo)
-    if needs and (names := run.imports()):
+    if needs and (names := run.imports()[1]):
         raise ConfigError(
             f"{run} asks to import {', '.join(names)}", "if you trust that code, import it first"
         )

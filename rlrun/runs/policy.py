@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,11 @@ from rlrun.rng import Stream
 
 
 class Policy:
-    """One replica's policy. Observations are one ([...]) or a batch ([N, ...])."""
+    """One replica's policy. Observations are one ([...]) or a batch ([N, ...]).
+
+    Those of a Dict or Tuple are such as the environment gives, with arrays [N, ...] for a batch; or
+    the vector [F] or [N, F] that agents see.
+    """
 
     def __init__(self, algo: Algorithm, spec: Any, step: int, mode: str = "greedy") -> None:
         self._algo, self._spec, self._mode = algo, spec, mode
@@ -107,7 +112,10 @@ class Policy:
         return torch.from_numpy(array).to(self._spec.device)
 
     def _read(self, obs: Any) -> np.ndarray:
-        """Observations as agents see them, from those of the environment."""
+        """Observations as agents see them, from those of the environment, a Dict's entries too."""
+        parts = getattr(self._spec.obs, "parts", ())
+        if parts and isinstance(obs, Mapping if isinstance(parts[0].path[0], str) else tuple):
+            obs = self._spec.obs.join(obs)
         array, shape = np.asarray(obs), self._spec.obs.form.shape
         if array.shape[0 if array.ndim == len(shape) else 1 :] != shape:
             raise ValueError(f"obs has shape {array.shape}; expected {shape} or (N, *{shape})")

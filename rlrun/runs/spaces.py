@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
-from rlrun.spaces import Box, Discrete, Form, MultiDiscrete, Space
+from rlrun.spaces import Box, Discrete, Form, MultiDiscrete, Part, Space
 
 _INTEGERS = tuple(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64))
 _DTYPES = ("float16", "float32", "float64", "bool", *_INTEGERS)
 
 
 def to_dict(space: Space) -> dict[str, Any]:
-    """JSON data, the kind first; `own` is how the env writes the values, where that differs."""
-    return {"kind": space.kind} | {
+    """JSON data, the kind first.
+
+    `own` is how the env writes the values, where that differs; `parts` are the entries of a Dict, whose
+    bounds are those of the vector.
+    """
+    data: dict[str, Any] = {"kind": space.kind} | {
         k: [_bound(x) for x in v] if k in ("low", "high") else v
         for k, v in asdict(space).items()
-        if v is not None
+        if v is not None and k != "parts"
     }
+    if isinstance(space, Box) and space.parts:
+        data["parts"] = [
+            {"path": list(part.path)}
+            | {k: v for k, v in to_dict(part.space).items() if k not in ("low", "high")}
+            for part in space.parts
+        ]
+    return data
 
 
 def _bound(value: float) -> float | None:
@@ -47,7 +58,22 @@ def from_dict(data: Mapping[str, Any]) -> Space:
     )
     if dtype not in _DTYPES or not len(low) == len(high) == math.prod(shape) > 0:
         raise ValueError(f"a box of {dtype} {list(shape)[:8]} has {len(low)} and {len(high)} bounds")
-    return Box(shape, low, high, dtype, own)
+    box = Box(shape, low, high, dtype, own)
+    return replace(box, parts=tuple(_parts(data["parts"], low, high))) if "parts" in data else box
+
+
+def _parts(
+    entries: Sequence[Mapping[str, Any]], low: Sequence[float], high: Sequence[float]
+) -> Iterator[Part]:
+    begin = 0
+    for entry in entries:
+        path = tuple(key if isinstance(key, int) else str(key) for key in entry["path"])
+        end = begin + math.prod(entry.get("shape", ()))
+        part = Part(path, from_dict({**entry, "low": low[begin:end], "high": high[begin:end]}))
+        begin += part.size
+        yield part
+    if begin != len(low):
+        raise ValueError(f"its parts have {begin} features, and it has {len(low)}")
 
 
 def _form(data: Mapping[str, Any], elements: int) -> Form:

@@ -15,12 +15,13 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, text_of, told
+from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, told
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Abilities, Trial
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
+from rlrun.envs.vector.making import Maker
 from rlrun.envs.vector.masks import masks_of
-from rlrun.envs.vector.spaces import Held, space_of
+from rlrun.envs.vector.spaces import space_of
 from rlrun.envs.vector.trial import trial
 
 
@@ -43,8 +44,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         kwargs: Mapping[str, Any] | None = None,
         wrappers: Sequence[tuple[str, Mapping[str, Any]]] = (),
     ) -> None:
-        self.env_id, self.num_envs, self.max_steps = env_id, num_envs, max_steps
-        self.kwargs, self.wrappers = dict(kwargs or {}), tuple(wrappers)
+        self.env_id, self.num_envs = env_id, num_envs
+        self._make = Maker(env_id, max_steps, kwargs or {}, wrappers)
         self.envs = [self._make() for _ in range(num_envs)]
         one = self.envs[0]
         self.metadata = dict(one.metadata) | {"autoreset_mode": AutoresetMode.DISABLED}
@@ -72,21 +73,6 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.abilities = Abilities(self_test=self.self_test, masks=masks)
         self._picture: gymnasium.Env | None = None
         self._drawn = (-1, np.uint64(0), 0)  # sub-env, seed and steps that the picture shows
-
-    def _make(self, render_mode: str | None = None) -> gymnasium.Env:
-        options: dict[str, Any] = {"max_episode_steps": self.max_steps, "render_mode": render_mode}
-        options = {name: value for name, value in options.items() if value is not None}
-        try:
-            env = gymnasium.make(self.env_id, disable_env_checker=True, **options, **self.kwargs)
-            for name, arguments in self.wrappers:
-                env = getattr(gymnasium.wrappers, name)(env, **arguments)
-            if isinstance(env.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
-                env = gymnasium.wrappers.FlattenObservation(Held(env))  # one vector; integers become one-hot
-        except BaseException as error:  # whatever a constructor raises, sys.exit() too
-            fault(error, self.env_id, "")  # raises it again where it came from outside
-            advice = "pip install 'rlrun[box2d]'" if "Box2D" in text_of(error) else ""
-            raise ConfigError(f"env.id {self.env_id} cannot be made: {told(error)}", advice) from error
-        return env
 
     def _space(self, name: str) -> Any:
         try:
