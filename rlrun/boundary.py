@@ -305,8 +305,7 @@ class Crossing:
             mask = mask | over.reshape(-1, 1)
         some = np.logical_or.reduceat(mask, np.cumsum((0, *sizes[:-1])), axis=1)  # of each integer
         if np.count_nonzero(some) < some.size:
-            i = int(np.argmin(some.all(1)))
-            raise self._odd("action mask allows nothing", self.at(i, step))
+            raise self._odd("action mask allows nothing", self.at(int(np.argmin(some.all(1))), step))
         self.mask = mask.reshape(*self._lead, -1)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Any]:
