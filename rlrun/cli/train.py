@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlrun.cli.hints import misread
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -53,7 +54,7 @@ def nothing_said(usage: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"usage": usage, "train": line}))
     else:
-        print(f"{usage}\nrlrun train would run\n  {line}")
+        print(legible(f"{usage}\nrlrun train would run\n  {line}"))
     return 0
 
 
@@ -166,7 +167,7 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         with explained():
             hydra.main(str(catalog.conf_dir()), "config", compose.VERSION_BASE)(job)()
     except _JobFailed as failure:
-        print(f"rlrun: {failure}", file=sys.stderr)
+        print(legible(f"rlrun: {failure}"), file=sys.stderr)
         code = 1
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1

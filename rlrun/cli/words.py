@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible
 
 
 def refuse(error: ConfigError, as_json: bool) -> int:
-    print(f"rlrun: {error}".replace("\n", "\n       "), file=sys.stderr)
+    print(legible(f"rlrun: {error}".replace("\n", "\n       ")), file=sys.stderr)
     if as_json:
         print(json.dumps({"error": error.lines, "exit_code": 2}))
     return 2
