@@ -17,6 +17,7 @@ from rlrun.boundary import EnvError
 from rlrun.cli import choices, doctor, hints, runs, train
 from rlrun.cli.words import refuse
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible
 
 HELP = """\
 usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml says
@@ -68,12 +69,12 @@ def _dispatch(arguments: list[str], as_json: bool) -> int:
     if word in VERBS:
         return VERBS[word](arguments[1:], as_json)
     if "--help" in arguments or "-h" in arguments or word == "help":
-        print(HELP, end="")
+        print(legible(HELP), end="")
         return 0
     if "--version" in arguments:
         from rlrun import __version__
 
-        print(f"rlrun {__version__}")
+        print(legible(f"rlrun {__version__}"))
         return 0
     if not set(arguments) - {"--"}:
         return train.nothing_said(HELP, as_json)

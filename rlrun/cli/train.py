@@ -13,6 +13,7 @@ from rlrun.boundary import EnvError
 from rlrun.cli.hints import misread
 from rlrun.cli.words import refuse
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -55,7 +56,7 @@ def nothing_said(usage: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"usage": usage, "train": line}))
     else:
-        print(f"{usage}\nrlrun train would run\n  {line}")
+        print(legible(f"{usage}\nrlrun train would run\n  {line}"))
     return 0
 
 
@@ -172,7 +173,7 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         with explained():
             hydra.main(str(catalog.conf_dir()), "config", compose.VERSION_BASE)(job)()
     except _JobFailed as failure:
-        print(f"rlrun: {failure}", file=sys.stderr)
+        print(legible(f"rlrun: {failure}"), file=sys.stderr)
         code = 1
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1

@@ -39,7 +39,8 @@ def film(folder: Path, out: Path, replica: int = 0) -> float:
     policy, run = load(folder, replica), RunFolder(folder)
     config = run.config().env
     training = training_envs(folder, replica) if config.never_ends else None
-    env = training.env if training else envs.make(config, 1)
+    with sound(folder):
+        env = training.env if training else envs.make(config, 1)
     if mode_of(env) != "Disabled" or not hasattr(env, "render_frame"):
         raise ConfigError(
             f"{folder}: this environment cannot be drawn", "play works with native and Gymnasium envs"

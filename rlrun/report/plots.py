@@ -23,7 +23,8 @@ def new_figure(path: Path, width: float, height: float) -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        print(f"rlrun: {path.name} needs matplotlib: pip install 'rlrun[plots]'", file=sys.stderr)
+        missing = f"rlrun: {path.name} needs matplotlib: pip install 'rlrun[plots]'"
+        print(legible(missing), file=sys.stderr)
         return None
     return Figure(figsize=(width, height), layout="constrained")
 

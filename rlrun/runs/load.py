@@ -192,8 +192,8 @@ def restore(folder: Path, saved: Saved | None = None) -> tuple[Task, Algorithm]:
     """A run folder's task and its trained algorithm, all replicas."""
     saved = saved or Saved.of(folder)
     config = replace(from_dict(saved.record["config"]), num_envs=1)  # those of training are not needed
-    task = Task.of(config, learns=False)
     with sound(folder):
+        task = Task.of(config, learns=False)
         algo = build(task.config, replace(task.spec(), most=saved.most))
         _load_policies(algo, saved.state)
     return task, algo

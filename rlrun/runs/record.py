@@ -72,8 +72,9 @@ def play(
     config, seed = from_dict(run["config"]), int(run["replicas"][replica]["seed"])
     if config.env.never_ends:
         raise ConfigError(f"{folder}: its env never ends, and data sets are of whole episodes")
-    env = envs.make(config.env, episodes)
-    obs_space, action_space = envs.spaces(env)
+    with sound(folder):
+        env = envs.make(config.env, episodes)
+        obs_space, action_space = envs.spaces(env)
     rng = Stream([seed], "record/random")
 
     def at_random(obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

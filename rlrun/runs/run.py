@@ -85,7 +85,8 @@ def resume(folder: Path) -> Result:
     for name, now in identity.surroundings(record["config"]["threads"]).items():
         if record.get(name) != now:
             say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
-    task = Task.of(from_dict(record["config"]))
+    with sound(run):
+        task = Task.of(from_dict(record["config"]))
     if task.data_sha256 != record["data_sha256"]:
         raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
     listeners = listener.chosen(task.config, say)
