@@ -21,7 +21,6 @@ from rlrun.config.vocabulary import hint
 from rlrun.envs.packages import pip_line, split
 from rlrun.envs.vector.entries import Vector
 
-
 _OURS = ("env", "render_mode")  # arguments that no config may say
 
 
