@@ -1,4 +1,4 @@
-"""What one's own command line imported here is imported again unasked, and nothing else that a folder names."""
+"""What one's own command line imported here is imported again unasked, and nothing else that a run names."""
 
 from __future__ import annotations
 
