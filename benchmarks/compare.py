@@ -71,7 +71,7 @@ def measure_rlrun(work: str, replicas: int, plain: bool) -> dict[str, float]:
     """
     import tempfile
 
-    from rlrun.api import keep_freed_memory
+    from rlrun.runs.process import keep_freed_memory
     from rlrun.config.compose import compose
     from rlrun.nn import record
     from rlrun.runs.folder import RunFolder

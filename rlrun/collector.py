@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 RewardFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
+class Pulse:
+    """How many steps this process has taken, for who wants to see that it still takes some."""
+
+    steps = 0
+
+
 class Buffer:
     """Time-major storage of one rollout: torch tensors [R, T, N, ...] with NumPy views on them."""
 
@@ -127,6 +133,7 @@ class Collector:
         Of 0 steps the rollout is empty and no env is touched; the update itself counts as a step.
         """
         if not steps:
+            Pulse.steps += 1
             return self._nothing
         whole = algo.whole_episodes
         if self.obs is None:
@@ -185,6 +192,7 @@ class Collector:
         lead = (self.replicas, self.num_envs)
         flat = action.reshape(-1, *action.shape[2:])
         flat_obs, flat_reward, flat_terminated, flat_truncated, info = self.env.step(flat)
+        Pulse.steps += 1
         shape = lead + self.obs_space.shape
         obs_after = flat_obs.reshape(shape)
         terminated, truncated = flat_terminated.reshape(lead), flat_truncated.reshape(lead)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import os
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,9 +28,34 @@ def read_regular(path: Path, limit: int) -> bytes:
         return file.read()
 
 
+class WriteError(OSError):
+    """What could not be written: where, and why."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} could not be written: {self.strerror}"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file where the system does not: a full disk says so without saying where."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(path, error) from None
+
+
 def write_synced(path: Path, data: bytes) -> None:
-    """Write and fsync a file."""
-    with path.open("wb") as file:
+    """Write and fsync a file.
+
+    Raises:
+        WriteError: the disk is full, fails, or may not be written to.
+    """
+    with writing(path), path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -38,9 +64,10 @@ def write_synced(path: Path, data: bytes) -> None:
 def write_atomic(path: Path, data: bytes) -> None:
     """Replace a file's content in one step: readers see the old or the new, never a part."""
     temporary = path.with_name(f".{path.name}.tmp")
-    write_synced(temporary, data)
-    temporary.replace(path)
-    sync_folder(path.parent)
+    with writing(path):
+        write_synced(temporary, data)
+        temporary.replace(path)
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
@@ -65,7 +92,7 @@ def lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """
     handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o644)
     try:
-        if _taken(handle):
+        if _taken(handle, patience=0.2):  # one that looks whether it is held holds it for a moment
             yield
             return
         held = path.with_name(f"{path.name}.held")
@@ -82,18 +109,39 @@ def lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         os.close(handle)
 
 
-def _taken(handle: int) -> bool:
-    """Lock an open file as this system does it; false where it knows no locks."""
+def locked(path: Path) -> bool:
+    """Whether a process holds a lock; nothing is written."""
+    if path.with_name(f"{path.name}.held").exists():
+        return True
+    try:
+        handle = os.open(path, os.O_RDONLY | _CAREFULLY)
+    except OSError:  # there is none
+        return False
+    try:
+        _taken(handle)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _taken(handle: int, patience: float = 0.0) -> bool:
+    """Lock an open file as this system does it, within some seconds; false where it knows no locks."""
     try:
         posix = importlib.import_module("fcntl")
     except ImportError:
         pass
     else:
-        try:
-            posix.flock(handle, posix.LOCK_EX | posix.LOCK_NB)
-        except OSError:
-            raise BlockingIOError("") from None
-        return True
+        until = time.monotonic() + patience
+        while True:
+            try:
+                posix.flock(handle, posix.LOCK_EX | posix.LOCK_NB)
+                return True
+            except OSError:
+                if time.monotonic() >= until:
+                    raise BlockingIOError("") from None
+                time.sleep(0.02)
     try:
         windows = importlib.import_module("msvcrt")
     except ImportError:

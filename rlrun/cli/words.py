@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from rlrun.config import ConfigError
+from rlrun.config.keys import printable
 
 
 def refuse(error: ConfigError, as_json: bool) -> int:
@@ -18,6 +19,15 @@ def refuse(error: ConfigError, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": error.lines, "exit_code": 2}))
     return 2
+
+
+def failed(error: Exception, as_json: bool) -> int:
+    """Say what ended a command that was right; the exit code."""
+    line = printable(str(error))
+    print(f"rlrun: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": [line], "exit_code": 1}))
+    return 1
 
 
 def verb_parser(verb: str, about: str) -> argparse.ArgumentParser:

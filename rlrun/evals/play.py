@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rlrun import envs
-from rlrun.collector import mode_of, reset
+from rlrun.collector import Pulse, mode_of, reset
 from rlrun.core import Algorithm, Memory, Mode
 from rlrun.lazy import torch
 from rlrun.rng import Stream, child, keys
@@ -60,6 +60,7 @@ def play(
     while counts.any():
         action = player(obs, first)
         flat, reward, terminated, truncated, info = env.step(action.reshape(-1, *action.shape[2:]))
+        Pulse.steps += 1
         next_obs = flat.reshape(shape)
         ends = terminated.reshape(lead), truncated.reshape(lead)
         yield Step(obs, action, reward.reshape(lead), *ends, next_obs, info, counts)

@@ -135,11 +135,8 @@ def _labels(tasks: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, str]:
 
 def _status(run: RunFolder) -> str:
     """How far a run without scores has come."""
-    try:
-        status = run.status()
-        return f"{status['status']} at step {int(status['step']):,}"
-    except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        return "unfinished"
+    status, step = run.state
+    return status if status == "unfinished" else f"{status} at step {step:,}"
 
 
 def compare(paths: Sequence[Path], as_json: bool = False) -> int:

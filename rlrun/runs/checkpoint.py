@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlrun.files import read_regular, sync_folder, write_synced
+from rlrun.files import WriteError, read_regular, sync_folder, write_synced, writing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,12 +46,27 @@ def save(
     """Write checkpoint `number` under `folder`, then drop all but the newest two.
 
     Raises:
-        OSError: the disk is full or fails; older checkpoints are then untouched.
+        WriteError: the disk is full or fails; older checkpoints are then untouched.
     """
+    temporary = folder / f".tmp-{os.getpid()}"
+    try:
+        with writing(folder):
+            return _save(folder, temporary, number, files, state)
+    except WriteError:
+        shutil.rmtree(temporary, ignore_errors=True)  # what is left of it fills the disk
+        raise
+
+
+def _save(
+    folder: Path,
+    temporary: Path,
+    number: int,
+    files: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+) -> Path:
     from safetensors.torch import save as encode
 
     folder.mkdir(exist_ok=True)
-    temporary = folder / f".tmp-{os.getpid()}"
     for leftover in folder.glob(".tmp-*"):  # of a process that was killed while saving
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir()

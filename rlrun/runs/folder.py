@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -25,11 +26,12 @@ from rlrun.config import ConfigError
 from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica
-from rlrun.files import lock, read_regular, write_atomic
+from rlrun.files import lock, locked, read_regular, write_atomic
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
 
 SCHEMA = 1  # of run.json
+_status = threading.Lock()  # held while a status is written
 
 
 def quoted(path: str | Path) -> str:
@@ -126,8 +128,8 @@ class RunFolder:
 
         plain = to_dict(config)
         self._write_json(self.record, {"schema": SCHEMA, "config": plain, **record})
-        self.config_yaml.write_text(yaml.safe_dump(plain, sort_keys=False))
-        self.overrides_yaml.write_text(yaml.safe_dump(list(overrides)))
+        write_atomic(self.config_yaml, yaml.safe_dump(plain, sort_keys=False).encode())
+        write_atomic(self.overrides_yaml, yaml.safe_dump(list(overrides)).encode())
 
     def read(self, *, listeners: bool = False) -> dict[str, Any]:
         """run.json, checked; its listeners only if asked for, since what merely reads a run needs none.
@@ -184,9 +186,32 @@ class RunFolder:
         return json.loads(read_regular(self.status_file, 1 << 20))
 
     def set_status(self, status: str, step: int, reason: str = "") -> None:
-        """running, finished, failed or interrupted, with a one-line reason."""
-        record = {"status": status, "step": step, "reason": reason}
-        write_atomic(self.status_file, json.dumps(record).encode())
+        """running, finished, failed or interrupted, with the last checkpoint's step and a one-line reason."""
+        record = {"status": status, "step": step, "reason": reason, "time": round(time.time(), 3)}
+        # A process that must leave at once says so from another thread; 0.2 s is more than a write takes.
+        if _status.acquire(timeout=0.2):
+            try:
+                write_atomic(self.status_file, json.dumps(record).encode())
+            finally:
+                _status.release()
+
+    @property
+    def state(self) -> tuple[str, int]:
+        """The status and the step of the last checkpoint: "killed" where nobody trains a run that is running.
+
+        What cannot be read is "unfinished" at step 0.
+        """
+        try:
+            record = self.status()
+            status, step = str(record["status"]), int(record["step"])
+        except (ValueError, KeyError, TypeError, OSError, RecursionError):
+            return "unfinished", 0
+        return "killed" if status == "running" and not self.in_use else status, step
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process trains here now."""
+        return locked(self.lock_file)
 
     def summary(self) -> dict[str, Any]:
         """summary.json.
