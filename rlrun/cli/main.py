@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from rlrun.cli.streams import Streams
-from rlrun.runs.process import Stopped, stoppable
+from rlrun.runs.process import Stopped, asked, end, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,9 +22,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     with stoppable(for_good=True):
         try:
             code = _run(sys.argv[1:])
-        except SystemExit as end:  # of argparse, which has printed a help
-            code = end.code if isinstance(end.code, int) else 1
-        return streams.close(code)
+        except SystemExit as done:  # of argparse, which has printed a help
+            code = done.code if isinstance(done.code, int) else 1
+        code = streams.close(code)
+        if asked():
+            end(code)
+        return code
 
 
 def _run(arguments: Sequence[str]) -> int:

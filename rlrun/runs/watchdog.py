@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 from rlrun.collector import Pulse
@@ -30,7 +30,8 @@ def watched(seconds: float = 60.0) -> Iterator[None]:
     """
     over = threading.Event()
     arguments = (over, threading.get_ident(), seconds)
-    threading.Thread(target=_watch, args=arguments, daemon=True, name="rlrun watchdog").start()
+    with suppress(RuntimeError):  # as many threads as there may be
+        threading.Thread(target=_watch, args=arguments, daemon=True, name="rlrun watchdog").start()
     try:
         yield
     finally:
