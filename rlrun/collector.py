@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 RewardFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
+class Pulse:
+    """How many steps this process has taken, for who wants to see that it still takes some."""
+
+    steps = 0
+
+
 class Buffer:
     """Time-major storage of one rollout: torch tensors [R, T, N, ...] with NumPy views on them."""
 
@@ -135,6 +141,7 @@ class Collector:
         Of 0 steps the rollout is empty and no env is touched; the update itself counts as a step.
         """
         if not steps:
+            Pulse.steps += 1
             return self._nothing
         whole = algo.whole_episodes
         if self.obs is None:
@@ -199,6 +206,7 @@ class Collector:
         # The envs step, R x N of them in a row; the true successors.
         lead = (self.replicas, self.num_envs)
         obs_after, true_reward, terminated, truncated, info = self._crossing.step(action)
+        Pulse.steps += 1
         next_obs = self._crossing.successors(obs_after, info)
 
         # What is learned from.

@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 
 from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
-from rlrun.config.keys import legible
+from rlrun.config.keys import legible, printable
 
 
 def refuse(error: ConfigError | EnvError, as_json: bool) -> int:
@@ -22,6 +22,15 @@ def refuse(error: ConfigError | EnvError, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"error": error.lines, "exit_code": code}))
     return code
+
+
+def failed(error: Exception, as_json: bool) -> int:
+    """Say what ended a command that was right; the exit code."""
+    line = printable(str(error))
+    print(f"rlrun: {line}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": [line], "exit_code": 1}))
+    return 1
 
 
 def verb_parser(verb: str, about: str) -> argparse.ArgumentParser:

@@ -10,6 +10,7 @@ import numpy as np
 
 from rlrun import envs
 from rlrun.boundary import Crossing, endless
+from rlrun.collector import Pulse
 from rlrun.core import Algorithm, Memory, Mode
 from rlrun.lazy import torch
 from rlrun.rng import Stream, child, keys
@@ -75,6 +76,7 @@ def play(
         mask = crossing.mask
         action = player(obs, first, mask)
         next_obs, reward, terminated, truncated, info = crossing.step(action)
+        Pulse.steps += 1
         yield Step(obs, action, reward, terminated, truncated, next_obs, info, counts, mask, crossing.mask)
         obs, first = next_obs, terminated | truncated
         counts = counts & ~first

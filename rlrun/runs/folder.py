@@ -14,6 +14,7 @@ import os
 import re
 import secrets
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -21,14 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from rlrun import registry
+from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
 from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica
 from rlrun.files import (
+    WriteError,
     inflate,
     lines_of,
     lock,
+    locked,
     make_folder,
     parse_json,
     read_json,
@@ -44,6 +48,7 @@ from rlrun.spaces import Space
 SCHEMA = 1  # of run.json
 _JSON, _LINE = 1 << 24, 1 << 16  # bytes of a JSON file, and of a line of metrics
 _DEEP = 32  # folders below which no run is looked for
+_status = threading.Lock()  # held while a status is written
 
 
 @contextmanager
@@ -51,7 +56,7 @@ def sound(what: object) -> Iterator[None]:
     """Within it, whatever a stranger's files can raise is a refusal: the one place for that."""
     try:
         yield
-    except ConfigError:
+    except (ConfigError, EnvError, WriteError):
         raise
     except Exception as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
@@ -226,11 +231,33 @@ class RunFolder:
             return {"status": "unknown", "step": 0, "reason": ""}
 
     def set_status(self, status: str, step: int, reason: str = "") -> None:
-        """running, finished, failed or interrupted, with a one-line reason."""
-        record = {"status": status, "step": step, "reason": reason}
-        if self.status_file.is_dir() and not self.status_file.is_symlink():
-            remove(self.status_file)
-        write_atomic(self.status_file, json.dumps(record).encode())
+        """running, finished, failed or interrupted, with the last checkpoint's step and a one-line reason."""
+        record = {"status": status, "step": step, "reason": reason, "time": round(time.time(), 3)}
+        # A process that must leave at once says so from another thread; 0.2 s is more than a write takes.
+        if _status.acquire(timeout=0.2):
+            try:
+                if self.status_file.is_dir() and not self.status_file.is_symlink():
+                    remove(self.status_file)
+                write_atomic(self.status_file, json.dumps(record).encode())
+            finally:
+                _status.release()
+
+    @property
+    def state(self) -> tuple[str, int]:
+        """The status and the step of the last checkpoint: "killed" where nobody trains a run that is running.
+
+        What cannot be read is "unfinished" at step 0.
+        """
+        record = self.status()
+        status: str = record["status"]
+        if status == "unknown":
+            return "unfinished", 0
+        return "killed" if status == "running" and not self.in_use else status, record["step"]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process trains here now."""
+        return locked(self.lock_file)
 
     def summary(self) -> dict[str, Any]:
         """summary.json.
