@@ -118,7 +118,7 @@ def test_either_way_of_saying_what_is_allowed(says: str) -> None:
     [
         ("too long", "action mask is float64 [7]: it must be 4 truths"),
         ("not always", "info has no action_mask, which that of its first reset had"),
-        ("nothing is allowed", "its action mask allows nothing\nin sub-env"),
+        ("nothing is allowed", "its action mask allows nothing\nin a trial"),
     ],
 )
 def test_a_wrong_mask_is_named(says: str, words: str, tmp_path: Path) -> None:

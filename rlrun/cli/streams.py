@@ -61,7 +61,9 @@ class Streams:
         sys.stdout.flush()
         error = self._out.error
         if error and error.errno != errno.EPIPE:
-            print(f"rlrun: stdout could not be written: {error.strerror}", file=sys.stderr)
+            from rlrun.config.keys import legible
+
+            print(legible(f"rlrun: stdout could not be written: {error.strerror}"), file=sys.stderr)
             code = code or 1
         sys.stderr.flush()
         return code

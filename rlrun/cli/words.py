@@ -27,7 +27,7 @@ def refuse(error: ConfigError | EnvError, as_json: bool) -> int:
 def failed(error: Exception, as_json: bool) -> int:
     """Say what ended a command that was right; the exit code."""
     line = printable(str(error))
-    print(f"rlrun: {line}", file=sys.stderr)
+    print(legible(f"rlrun: {line}"), file=sys.stderr)
     if as_json:
         print(json.dumps({"error": [line], "exit_code": 1}))
     return 1

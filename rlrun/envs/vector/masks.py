@@ -32,9 +32,8 @@ def masks_of(env: gymnasium.Env, action: Space) -> Allowed | None:
     """
     if isinstance(action, Box):
         return None
-    columns = sum(action.choices)
     if env.has_wrapper_attr(_METHOD):
-        return lambda env, info: _mask(env.get_wrapper_attr(_METHOD)(), columns)
+        return lambda env, info: _mask(env.get_wrapper_attr(_METHOD)(), action.choices)
     returned = env.reset(seed=0)
     info = returned[1] if isinstance(returned, tuple) and len(returned) == 2 else None
     if not isinstance(info, Mapping) or _INFO not in info:
@@ -43,7 +42,7 @@ def masks_of(env: gymnasium.Env, action: Space) -> Allowed | None:
     def read(env: gymnasium.Env, info: Any) -> np.ndarray:
         if not isinstance(info, Mapping) or _INFO not in info:
             raise Misfit(f"info has no {_INFO}, which that of its first reset had")
-        return _mask(info[_INFO], columns)
+        return _mask(info[_INFO], action.choices)
 
     return read
 
@@ -64,12 +63,15 @@ def sample(space: gymnasium.Space, mask: np.ndarray | None) -> Any:
     return (np.reshape(drawn, shape) + getattr(space, "start", 0)).astype(space.dtype or np.int64)
 
 
-def _mask(value: Any, columns: int) -> np.ndarray:
+def _mask(value: Any, sizes: tuple[int, ...]) -> np.ndarray:
     if isinstance(value, tuple):
         value = np.concatenate([np.ravel(part) for part in value])
-    mask = np.asarray(value)
+    mask, columns = np.asarray(value), sum(sizes)
     if mask.shape != (columns,) or mask.dtype.kind not in "biuf" or not np.isin(mask, (0, 1)).all():
         raise Misfit(
             f"action mask is {mask.dtype} {list(mask.shape)}: it must be {columns} truths, one an action"
         )
-    return mask.astype(bool)
+    mask = mask.astype(bool)
+    if not np.logical_or.reduceat(mask, np.cumsum((0, *sizes[:-1]))).all():
+        raise Misfit("action mask allows nothing")
+    return mask
