@@ -2,7 +2,8 @@
 
 Agents see three kinds of spaces. An environment may write the same values otherwise: count
 from 1, in a grid, in 16 bits, as integers in a box. That is its `Form`, and `read` and `write`
-are the one way in and out of it.
+are the one way in and out of it. Of a Dict or a Tuple agents see one vector, a Box with `parts`;
+`join` is the way there.
 """
 
 from __future__ import annotations
@@ -61,6 +62,11 @@ class Discrete(_Values):
     own: Form | None = field(default=None, compare=False)
 
     @property
+    def choices(self) -> tuple[int, ...]:
+        """How many values each integer has; a mask of actions has their sum of columns."""
+        return (self.n,)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return ()
 
@@ -74,6 +80,10 @@ class MultiDiscrete(_Values):
 
     nvec: tuple[int, ...]
     own: Form | None = field(default=None, compare=False)
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        return self.nvec
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -92,11 +102,50 @@ class Box(_Values):
     high: tuple[float, ...]
     dtype: str = "float32"
     own: Form | None = field(default=None, compare=False)
+    parts: tuple[Part, ...] = ()  # of a Dict or a Tuple, in the order of the vector
     kind: ClassVar[str] = "box"
+    choices: ClassVar[tuple[int, ...]] = ()  # none to be masked
 
     @property
     def size(self) -> int:
         return int(np.prod(self.shape, dtype=int))
+
+    @cached_property
+    def picture(self) -> tuple[int, ...]:
+        """The shape of the picture that its first features are, () where there is none, or several."""
+        if not self.parts:
+            return self.shape if len(self.shape) in (2, 3, 4) else ()
+        pictures = [part.space.shape for part in self.parts if part.is_picture]
+        return pictures[0] if len(pictures) == 1 else ()
+
+    @cached_property
+    def scaling(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """What networks take off each feature and divide by, [size] both; None where they do neither.
+
+        Bytes become 0 to 1 by their bounds, and so does what lies in a Dict with pictures and is a
+        picture or bytes.
+        """
+        low, high = np.array(self.low), np.array(self.high)
+        scaled = np.full(self.size, self.dtype == "uint8")
+        if any(part.is_picture for part in self.parts):
+            each = [part.is_picture or part.space.dtype == "uint8" for part in self.parts]
+            scaled |= np.repeat(each, [part.size for part in self.parts])
+        scaled &= np.isfinite(low) & np.isfinite(high)
+        if not scaled.any():
+            return None
+        return np.where(scaled, low, 0.0), np.where(scaled & (high > low), high - low, 1.0)
+
+    def join(self, entries: Any) -> np.ndarray:
+        """The vector [..., size] of a Dict's or Tuple's entries, [..., *shape] each as the env writes them.
+
+        Raises:
+            ValueError: an entry is missing, or has another shape.
+        """
+        columns = [part.features(part.find(entries)) for part in self.parts]
+        leads = {column.shape[:-1] for column in columns}
+        if len(leads) > 1:
+            raise ValueError(f"the entries of obs are not equally many: {', '.join(map(str, leads))}")
+        return np.concatenate(columns, -1, dtype=self.form.dtype, casting="unsafe")
 
     @cached_property
     def _limits(self) -> tuple[np.ndarray, np.ndarray]:
@@ -128,4 +177,58 @@ class Box(_Values):
         return not np.isfinite([self.low, self.high]).all()
 
 
+@dataclass(frozen=True)
+class Part:
+    """An entry of a Dict or Tuple, however deep: the keys that lead to it, and its own space."""
+
+    path: tuple[str | int, ...]
+    space: Discrete | MultiDiscrete | Box
+
+    @cached_property
+    def name(self) -> str:
+        """What it is called behind "observation": .image.0"""
+        return "".join(f".{key}" for key in self.path)
+
+    @cached_property
+    def size(self) -> int:
+        """Features in the vector: integers become one-hot."""
+        return size(self.space)
+
+    @cached_property
+    def is_picture(self) -> bool:
+        return isinstance(self.space, Box) and len(self.space.shape) in (3, 4)
+
+    def find(self, entries: Any) -> Any:
+        """Its value in an observation; ValueError where there is none."""
+        try:
+            for key in self.path:
+                entries = entries[key]
+        except (LookupError, TypeError):
+            raise ValueError(f"obs has no entry {self.name}") from None
+        return entries
+
+    def features(self, value: Any) -> np.ndarray:
+        """[..., size] of values [..., *shape] as the env writes them."""
+        shape = self.space.form.shape
+        array = np.asarray(value, self.space.form.dtype)
+        lead = array.shape[: array.ndim - len(shape)]
+        if array.shape != (*lead, *shape):
+            raise ValueError(f"obs{self.name} has shape {array.shape}; expected {shape} or (N, *{shape})")
+        values = self.space.read(array)
+        if isinstance(self.space, Box):
+            return values.reshape(*lead, self.size)
+        if isinstance(self.space, Discrete):
+            return np.asarray(values)[..., None] == np.arange(self.space.n)
+        return np.concatenate(
+            [values[..., i, None] == np.arange(n) for i, n in enumerate(self.space.nvec)], -1
+        )
+
+
 Space = Discrete | MultiDiscrete | Box
+
+
+def size(space: Space) -> int:
+    """How many features an element has: the numbers of a box, or one-hot integers."""
+    if isinstance(space, Box):
+        return space.size
+    return space.n if isinstance(space, Discrete) else sum(space.nvec)

@@ -187,7 +187,7 @@ def test_envs_that_cannot_be_made_are_refused(ids: None) -> None:
         envs.make(config, 1)
     config = config_of("gym", "id=no_such_module_here:X-v0", "allow_import=true")
     with pytest.raises(ValueError, match=r"env.id: cannot import 'no_such_module_here'"):
-        envs.make(config, 1)
+        config.prepare()
     with pytest.raises(ValueError, match=r"Text(.|\n)*must be a Box"):
         envs.make(config_of("gym", "id=test/Wordy-v0"), 1)
 

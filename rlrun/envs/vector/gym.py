@@ -15,19 +15,21 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, text_of, told
+from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, told
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Abilities, Trial
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
-from rlrun.envs.vector.spaces import Held, space_of
+from rlrun.envs.vector.making import Maker
+from rlrun.envs.vector.masks import masks_of
+from rlrun.envs.vector.spaces import space_of
 from rlrun.envs.vector.trial import trial
 
 
 class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """M copies of one environment, stepped in turn, without autoreset.
 
-    A sub-environment that has ended stays as it is until it is reset. What one says in its
-    info is never looked at.
+    A sub-environment that has ended stays as it is until it is reset. Of what one says in its
+    info only an action mask is looked at.
 
     Raises:
         ConfigError: Gymnasium cannot make it, or agents cannot play in its spaces.
@@ -42,8 +44,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         kwargs: Mapping[str, Any] | None = None,
         wrappers: Sequence[tuple[str, Mapping[str, Any]]] = (),
     ) -> None:
-        self.env_id, self.num_envs, self.max_steps = env_id, num_envs, max_steps
-        self.kwargs, self.wrappers = dict(kwargs or {}), tuple(wrappers)
+        self.env_id, self.num_envs = env_id, num_envs
+        self._make = Maker(env_id, max_steps, kwargs or {}, wrappers)
         self.envs = [self._make() for _ in range(num_envs)]
         one = self.envs[0]
         self.metadata = dict(one.metadata) | {"autoreset_mode": AutoresetMode.DISABLED}
@@ -62,24 +64,15 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._actions = np.zeros((num_envs, 64, *actions.shape), actions.dtype)
         self._reward = np.zeros(num_envs)
         self._terminated, self._truncated = (np.zeros(num_envs, bool) for _ in range(2))
-        self.abilities = Abilities(self_test=self.self_test)
+        try:
+            self._allowed = masks_of(one, self._agents)
+        except BaseException as error:
+            raise ConfigError(*self._fault(error, 0).lines) from error
+        self._mask = np.ones((num_envs, sum(self._agents.choices) if self._allowed else 0), bool)
+        masks = (lambda: self._mask.copy()) if self._allowed else None
+        self.abilities = Abilities(self_test=self.self_test, masks=masks)
         self._picture: gymnasium.Env | None = None
         self._drawn = (-1, np.uint64(0), 0)  # sub-env, seed and steps that the picture shows
-
-    def _make(self, render_mode: str | None = None) -> gymnasium.Env:
-        options: dict[str, Any] = {"max_episode_steps": self.max_steps, "render_mode": render_mode}
-        options = {name: value for name, value in options.items() if value is not None}
-        try:
-            env = gymnasium.make(self.env_id, disable_env_checker=True, **options, **self.kwargs)
-            for name, arguments in self.wrappers:
-                env = getattr(gymnasium.wrappers, name)(env, **arguments)
-            if isinstance(env.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
-                env = gymnasium.wrappers.FlattenObservation(Held(env))  # one vector; integers become one-hot
-        except BaseException as error:  # whatever a constructor raises, sys.exit() too
-            fault(error, self.env_id, "")  # raises it again where it came from outside
-            advice = "pip install 'rlrun[box2d]'" if "Box2D" in text_of(error) else ""
-            raise ConfigError(f"env.id {self.env_id} cannot be made: {told(error)}", advice) from error
-        return env
 
     def _space(self, name: str) -> Any:
         try:
@@ -112,7 +105,10 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._reward[i] = 0.0
         self._terminated[i] = self._truncated[i] = False
         try:
-            self._obs[i] = self._check.reset(self.envs[i].reset(seed=gym_seed(self._seed[i])))
+            returned = self.envs[i].reset(seed=gym_seed(self._seed[i]))
+            self._obs[i] = self._check.reset(returned)
+            if self._allowed:
+                self._mask[i] = self._allowed(self.envs[i], returned[1])
         except BaseException as error:
             raise self._fault(error, i) from error
 
@@ -138,8 +134,12 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _step_one(self, i: int, action: Any) -> None:
         try:
-            returned = self._check.step(self.envs[i].step(action))
-            self._obs[i], self._reward[i], self._terminated[i], self._truncated[i] = returned
+            returned = self.envs[i].step(action)
+            self._obs[i], self._reward[i], self._terminated[i], self._truncated[i] = self._check.step(
+                returned
+            )
+            if self._allowed and not self._terminated[i]:  # at an end nothing is to be chosen
+                self._mask[i] = self._allowed(self.envs[i], returned[4])
         except BaseException as error:
             raise self._fault(error, i) from error
 
@@ -172,15 +172,21 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         own["seed"][:] = state["seed"]
         own["actions"][:] = state["actions"]
         self._actions = actions
+        if not ((state["steps"] >= 0) & (state["steps"] <= length)).all():
+            raise ValueError(f"{self.env_id}: more steps were saved than actions")
         for i, steps in enumerate(state["steps"]):
             self._begin(i)
             for t in range(steps):
+                if self._terminated[i] or self._truncated[i]:
+                    raise ValueError(
+                        f"{self.env_id}: saved actions go on after an episode's end, at step {t}"
+                    )
                 self._steps[i] += 1
                 self._step_one(i, actions[i, t, *self._cut].copy())
 
     def self_test(self) -> Trial:
         """What two fresh copies show when they play, see `trial`."""
-        return trial(self.env_id, self._make, self._check, self._agents)
+        return trial(self.env_id, self._make, self._check, self._agents, self._allowed)
 
     def render_frame(self, index: int) -> np.ndarray:
         """A picture of sub-env `index`, uint8 [H, W, 3], drawn by a copy that replays its actions.

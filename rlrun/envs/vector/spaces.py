@@ -35,7 +35,7 @@ def space_of(space: Any, what: str) -> Space:
     if isinstance(space, (gym.Discrete, gym.MultiDiscrete, gym.MultiBinary)):
         return _integers(space, what)
     if isinstance(space, gym.Box):
-        return _box(space, what)
+        return box_of(space, what)
     raise _refused(space, what, "it must be a Box, Discrete, MultiDiscrete or MultiBinary")
 
 
@@ -55,7 +55,7 @@ def _integers(space: Any, what: str) -> Space:
     return MultiDiscrete(tuple(sizes.tolist()), None if own == Form((sizes.size,), "int64") else own)
 
 
-def _box(space: gym.Box, what: str) -> Box:
+def box_of(space: gym.Box, what: str) -> Box:
     dtype = space.dtype.name  # not str(): that of big-endian numbers is ">f4"
     shape = space.shape
     if dtype not in _TYPES:
@@ -73,7 +73,7 @@ def _box(space: gym.Box, what: str) -> Box:
         return Box(seen, tuple(low.tolist()), tuple(high.tolist()), "float32", Form(shape, dtype))
     held = _WIDER.get(dtype, dtype)
     own = None if (seen, held) == (shape, dtype) else Form(shape, dtype)
-    return Box(seen, tuple(low.tolist()), tuple(high.tolist()), held, own)
+    return Box(seen, tuple(low.tolist()), tuple(high.tolist()), held, own, getattr(space, "parts", ()))
 
 
 def _refused(space: Any, what: str, why: str) -> ConfigError:

@@ -7,8 +7,9 @@ function of its seed and its actions, whatever was played before.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -18,7 +19,8 @@ import numpy as np
 from rlrun.boundary import Check, Misfit, fault
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Trial
-from rlrun.spaces import Box, MultiDiscrete, Space
+from rlrun.envs.vector.masks import Allowed
+from rlrun.spaces import Box, Discrete, Space
 
 EARLIER = 1000  # steps of other episodes, which may leave something behind; at least two are played
 COMPARED = 1000  # steps played twice after them; also the longest that an episode of a trial may be
@@ -33,22 +35,29 @@ NAMES = ("obs", "reward", "terminated", "truncated")
 class _Copy:
     """One copy of an environment, which plays seeded episodes and is looked at meanwhile."""
 
-    def __init__(self, name: str, env: gymnasium.Env, check: Check) -> None:
-        self.env, self._name, self._check = env, name, check
+    def __init__(self, name: str, env: gymnasium.Env, check: Check, allowed: Allowed | None) -> None:
+        self.env, self._name, self._check, self._allowed = env, name, check, allowed
+        self.mask: np.ndarray | None = None  # of the actions that are allowed next, bool [A]
         self.remark = ""
 
     def reset(self, seed: int) -> tuple[Any, ...]:
         """Observation, reward, terminated, truncated."""
         self._seed, self._step = seed, 0
-        return self._held(lambda: (self._check.reset(self.env.reset(seed=seed)), 0.0, False, False))
+        return self._held(lambda: self.env.reset(seed=seed))
 
     def step(self, action: Any) -> tuple[Any, ...]:
         self._step += 1
-        return self._held(lambda: self._check.step(self.env.step(action)))
+        return self._held(lambda: self.env.step(action))
 
-    def _held(self, returned: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
+    def _held(self, call: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         try:
-            obs, *rest = returned()
+            returned = call()
+            if self._step:
+                obs, *rest = self._check.step(returned)
+            else:
+                obs, *rest = self._check.reset(returned), 0.0, False, False
+            if self._allowed and not rest[1]:
+                self.mask = self._allowed(self.env, returned[-1])
             obs = np.array(obs)
             if not np.isfinite(obs).all():
                 where = np.argwhere(~np.isfinite(obs))[0]
@@ -88,25 +97,31 @@ class _Budget:
         return late and self.played >= LEAST
 
 
-def trial(name: str, make: Callable[[], gymnasium.Env], check: Check, action: Space) -> Trial:
+def trial(
+    name: str,
+    make: Callable[[], gymnasium.Env],
+    check: Check,
+    action: Space,
+    allowed: Allowed | None = None,
+) -> Trial:
     """A copy plays some episodes, and then others beside fresh copies, all by random actions.
 
     Raises:
         ConfigError: the environment fails, or returns what is not in its spaces.
     """
-    actions, copies, seeds = _random(action), [_Copy(name, make(), check)], count(1)
-    used, differs = copies[0], None
+    copies, seeds, rng = [_Copy(name, make(), check, allowed)], count(1), np.random.default_rng(0)
+    used, differs, act = copies[0], None, partial(_random, action, rng)
     try:
         earlier = _Budget(EARLIER)
         for seed in seeds:
-            _episode((used,), actions, seed, earlier)
+            _episode((used,), act, seed, earlier)
             if earlier.slow or (earlier.spent and seed >= 2):
                 break
         compared = _Budget(COMPARED)
         while not differs and not compared.spent:
             if len(copies) <= FRESH:
-                copies.append(_Copy(name, make(), check))
-            differs = _episode((used, copies[-1]), actions, next(seeds), compared)
+                copies.append(_Copy(name, make(), check, allowed))
+            differs = _episode((used, copies[-1]), act, next(seeds), compared)
     finally:
         for copy in copies:
             copy.close()
@@ -117,7 +132,7 @@ def trial(name: str, make: Callable[[], gymnasium.Env], check: Check, action: Sp
     return Trial(differs and f"{name}: {differs} of the same episode played twice", tuple(remarks))
 
 
-def _episode(copies: Sequence[_Copy], actions: Iterator[Any], seed: int, budget: _Budget) -> str | None:
+def _episode(copies: Sequence[_Copy], act: Callable[[Any], Any], seed: int, budget: _Budget) -> str | None:
     """What differs between the first and the last copy in an episode, or in the beginning of a long one."""
     now = [copy.reset(seed) for copy in copies]
     budget.played += RESET
@@ -127,25 +142,27 @@ def _episode(copies: Sequence[_Copy], actions: Iterator[Any], seed: int, budget:
                 return f"{name} differs at step {step}"
         if now[0][2] or now[0][3] or budget.slow:
             break
-        action = next(actions)
+        action = act(copies[0].mask)
         now = [copy.step(action) for copy in copies]
         budget.played += 1
     return None
 
 
-def _random(space: Space) -> Iterator[Any]:
-    """Actions as agents play them, all as likely, or normal numbers where there are no bounds."""
-    rng = np.random.default_rng(0)
-    while True:
-        if isinstance(space, Box):
-            low, high = (np.reshape(bound, space.shape) for bound in (space.low, space.high))
-            share = rng.random(space.shape)
-            with np.errstate(invalid="ignore"):
-                values = np.where(
-                    np.isfinite(low) & np.isfinite(high), low * (1 - share) + high * share, np.nan
-                )
-            yield space.write(np.where(np.isnan(values), rng.standard_normal(space.shape), values))
-        else:
-            sizes = space.nvec if isinstance(space, MultiDiscrete) else space.n
-            action = space.write((rng.random(space.shape) * np.array(sizes)).astype(np.int64))
-            yield action if isinstance(space, MultiDiscrete) else action[()]
+def _random(space: Space, rng: np.random.Generator, mask: np.ndarray | None) -> Any:
+    """An action as agents play it, of those that a mask [A] allows; normal where it has no bounds."""
+    share = rng.random(space.shape)
+    if isinstance(space, Box):
+        low, high = (np.reshape(bound, space.shape) for bound in (space.low, space.high))
+        bounded = np.isfinite(low) & np.isfinite(high)
+        low, high = (np.where(bounded, bound, 0.0) for bound in (low, high))
+        values = np.where(bounded, low * (1 - share) + high * share, rng.standard_normal(space.shape))
+        return space.write(values)
+    sizes = np.reshape(space.choices, space.shape)
+    drawn = (share * sizes).astype(np.int64)
+    if mask is not None:
+        parts = map(np.flatnonzero, np.split(mask, np.cumsum(space.choices)[:-1]))
+        drawn = np.reshape(
+            [part[int(u * len(part))] for part, u in zip(parts, np.ravel(share), strict=True)], space.shape
+        )
+    action = space.write(drawn)
+    return action[()] if isinstance(space, Discrete) else action
