@@ -673,10 +673,10 @@ def test_a_vector_env_of_a_plugin_is_held_to_its_spaces_too(says: str, parts: di
     env = Batch(2, **parts)
     seed = np.zeros((1, 2), np.uint64)
     with pytest.raises(EnvError, match=says):
-        for _ in play(env, lambda obs, first: np.ones((1, 2, 1), np.float32), seed, limit=9):
+        for _ in play(env, lambda obs, first, mask: np.ones((1, 2, 1), np.float32), seed, limit=9):
             pass
     with pytest.raises(EnvError, match="has not ended after 9 steps"):
-        for _ in play(Batch(2), lambda obs, first: np.ones((1, 2, 1), np.float32), seed, limit=9):
+        for _ in play(Batch(2), lambda obs, first, mask: np.ones((1, 2, 1), np.float32), seed, limit=9):
             pass
     assert all((given == 0.1).all() and given.dtype == np.float64 for given in env.given)
 
