@@ -55,18 +55,31 @@ def write_synced(path: Path, data: bytes) -> None:
     Raises:
         WriteError: the disk is full, fails, or may not be written to.
     """
-    with writing(path), path.open("wb") as file:
+    with writing(path):
+        _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with path.open("wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace a file's content in one step: readers see the old or the new, never a part."""
+    """Replace a file's content in one step: readers see the old or the new, never a part.
+
+    Raises:
+        WriteError: the disk is full, fails, or may not be written to; the old content is untouched.
+    """
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
-        write_synced(temporary, data)
-        temporary.replace(path)
+        try:
+            _write(temporary, data)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
 
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlrun.cli.hints import misread
 from rlrun.config import ConfigError
+from rlrun.config.keys import printable
+from rlrun.files import WriteError
+from rlrun.runs.process import Failed, fault
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -107,7 +111,11 @@ def _check_sweep(overrides: list[str], config_dir: str | None) -> None:
 
 
 class _JobFailed(Exception):
-    """A job of a sweep ended with exit code 1; the others go on."""
+    """A job of a sweep ended with exit code 1, which is said at once; the others go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        print(f"rlrun: {printable(reason)}", file=sys.stderr)
 
 
 def _hydra_main(flags: list[str], overrides: list[str], as_json: bool) -> int:
@@ -137,7 +145,15 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         output = Path(hydra_config.runtime.output_dir)
         folder = None if output == Path.cwd() else output
         told = list(hydra_config.overrides.task)
-        result = execute(config, folder=folder, overrides=told, quiet=as_json)
+        try:
+            result = execute(config, folder=folder, overrides=told, quiet=as_json)
+        except (Failed, WriteError) as error:
+            raise _JobFailed(str(error)) from None
+        except ConfigError:
+            raise
+        except Exception as error:  # somebody's mistake; Hydra would keep it to itself until the end
+            traceback.print_exc()
+            raise _JobFailed(fault(error)) from None
         results.append({"run": str(result.folder)} | result.summary)
         if result.exit_code:
             raise _JobFailed(f"{result.folder} failed")
@@ -148,8 +164,7 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
     try:
         with explained():
             hydra.main(str(catalog.conf_dir()), "config", compose.VERSION_BASE)(job)()
-    except _JobFailed as failure:
-        print(f"rlrun: {failure}", file=sys.stderr)
+    except _JobFailed:
         code = 1
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
