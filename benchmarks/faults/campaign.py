@@ -18,13 +18,15 @@ from pathlib import Path
 class Case:
     """A name, a command as a user types it, and how it is tried in an empty folder.
 
-    `attempt` says what was wrong, '' where nothing was. `counts` is how often the fault strikes.
+    `attempt` says what was wrong, '' where nothing was. `counts` is how often the fault strikes;
+    a slow case takes minutes, and is in no sample.
     """
 
     name: str
     command: str
     attempt: Callable[[Path], str]
     counts: int = 1
+    slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,15 @@ def tried(cases: Sequence[Case], jobs: int) -> Iterator[Verdict]:
     shared = Path("/dev/shm")
     with tempfile.TemporaryDirectory(prefix="faults-", dir=shared if shared.is_dir() else None) as root:
         ROOT, _cases = Path(root), cases
-        home = os.environ["HOME"] = str(ROOT / "home")
-        os.mkdir(home)
-        with ProcessPoolExecutor(jobs, get_context("fork")) as pool:
+        with ProcessPoolExecutor(jobs, get_context("fork"), _at_home) as pool:
             for case, wrong in zip(cases, pool.map(_try, range(len(cases))), strict=True):
                 yield Verdict(case, wrong)
+
+
+def _at_home() -> None:
+    """A process of its own has a home of its own."""
+    home = os.environ["HOME"] = str(ROOT / "home")
+    os.makedirs(home, exist_ok=True)
 
 
 def _try(index: int) -> str:
@@ -63,8 +69,10 @@ def _try(index: int) -> str:
 
 def sampled(cases: Sequence[Case], most: int | None, seed: int) -> list[Case]:
     """All cases, or some of them, spread evenly over what they are about."""
-    if most is None or most >= len(cases):
+    if most is None:
         return list(cases)
+    cases = [case for case in cases if not case.slow]
+    most = min(most, len(cases))
     chance = random.Random(seed)
     width = len(cases) / most
     return [cases[int(width * (i + chance.random()))] for i in range(most)]

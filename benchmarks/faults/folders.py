@@ -1,4 +1,4 @@
-"""Hostile run folders: no code of theirs runs, nothing outside changes, no size is believed, no escape printed.
+"""Hostile run folders: no code runs, nothing outside changes, no size is believed, no escape is printed.
 
 Each mutation of a small run (a plain one, one walked forward) meets the verbs that look at what was mutated,
 and two that do not, which must work as if nothing had happened.
@@ -14,25 +14,29 @@ from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
+
 from faults import campaign
 from faults.campaign import Case
 from faults.mutations import WEIGHTS, Mutation, mutations
 from faults.process import Child, Seen, changes, rlrun, start, tree
 
 CPU_SECONDS, MEGABYTES = 2.0, 500.0  # beyond importing torch
-SMALL = ["algo=dqn", "total_steps=600", "algo.learning_starts=100", "algo.batch_size=16", "algo.buffer_size=400", "model.hidden=[8]", "checkpoint.every_steps=200"]  # fmt: skip
+SMALL = "total_steps=600 algo.learning_starts=100 algo.batch_size=16 algo.buffer_size=400 model.hidden=[8]"
 BASES = {
-    "plain": [*SMALL, "env=cartpole", "env.max_steps=50", "replicas=2", "eval.episodes=3", "eval.during=2"],
-    "walk": [*SMALL, "env=series", "env.price=close", "eval=walk_forward", "eval.n_folds=2", "num_envs=2", "eval.stats.n_boot=100"],  # fmt: skip
+    "plain": "algo=dqn env=cartpole env.max_steps=50 replicas=2 eval.episodes=3 eval.during=2",
+    "walk": "algo=dqn env=series env.price=close eval=walk_forward eval.n_folds=2 eval.stats.n_boot=100",
 }
-VERBS = {
-    "evaluate": [], "play": [], "record": ["--episodes=2"], "resume": [], "compare": [], "report": [], "load": [],
-}  # fmt: skip
-# What each verb reads and writes; the others must not be bothered by damage to it.
+VERBS = ("evaluate", "play", "record", "resume", "compare", "report", "load")
+# What each verb reads and writes: damage to the rest must not bother it. `resume` looks at everything.
 LOOKS = {
-    "evaluate": "run.json ckpt summary.json", "play": "run.json ckpt play.gif .play.gif.tmp", "record": "run.json ckpt episodes", "compare": "run.json summary.json",
-    "load": "run.json ckpt", "report": "run.json summary.json metrics.jsonl curve.png policy.png report.md report.json folds.json test_steps.csv.gz equity.png folds.png .curve.png.tmp .report.md.tmp",
-}  # fmt: skip
+    "evaluate": "run.json ckpt summary.json",
+    "play": "run.json ckpt play.gif .play.gif.tmp",
+    "record": "run.json ckpt episodes",
+    "compare": "run.json summary.json",
+    "load": "run.json ckpt",
+    "report": "run.json summary.json metrics.jsonl curve.png policy.png report.md report.json folds.json "
+    "test_steps.csv.gz equity.png folds.png .curve.png.tmp .report.md.tmp",
+}
 
 
 def looks(verb: str, entry: str) -> bool:
@@ -69,7 +73,8 @@ def template(base: str) -> Path:
     place.mkdir()
     rows = np.random.default_rng(0).normal(0, 1, 1200).cumsum() + 100
     (place / "table.csv").write_text("time,close\n" + "".join(f"{i},{x:.3f}\n" for i, x in enumerate(rows)))
-    words = [*BASES[base], *([f"env.path={place / 'table.csv'}"] if base == "walk" else [])]
+    words = [*BASES[base].split(), *SMALL.split(), "checkpoint.every_steps=200"]
+    words += [f"env.path={place / 'table.csv'}"] if base == "walk" else []
     seen = start([*words, "out=runs"], place).end(120)
     assert seen.code == 0, seen.err
     (run,) = (place / "runs").glob("*/*")
@@ -82,8 +87,12 @@ def template(base: str) -> Path:
 
 
 def prepared(base: str, verb: str, folder: Path) -> tuple[Path, Path, Path]:
-    """A run, what is none of its business, and the folder of whoever reads it, who has a module called planted."""
-    run, outside, work = folder / "runs" / "dqn-task" / "20250101-000000-abcd", folder / "outside", folder / "work"
+    """A run, what is none of its business, and the folder of a reader who has a module called planted."""
+    run, outside, work = (
+        folder / "runs" / "dqn-task" / "20250101-000000-abcd",
+        folder / "outside",
+        folder / "work",
+    )
     shutil.copytree(template(base) / ("part" if verb == "resume" else "whole"), run)
     (outside / "folder" / "00000001").mkdir(parents=True)
     for name in ("file", "folder/file", "folder/00000001/file"):
@@ -101,7 +110,9 @@ def attempt(mutation: Mutation, verb: str, seed: int, folder: Path) -> str:
     if verb == "load":
         seen = Child(partial(_load, run), work).end(20)
     else:
-        seen = rlrun([verb, os.path.relpath(run, work), *VERBS[verb]], work)
+        seen = rlrun(
+            [verb, os.path.relpath(run, work), *(["--episodes=2"] if verb == "record" else [])], work
+        )
     return judged(mutation, verb, seen, changes(before, _around(folder, run)))
 
 
@@ -162,10 +173,9 @@ def imports() -> None:
     import gymnasium  # noqa: F401
     import matplotlib.figure  # noqa: F401
     import torch
-    from safetensors import numpy, torch as _  # noqa: F401
+    from safetensors import numpy  # noqa: F401
     from tensorboard.summary.writer.event_file_writer import EventFileWriter  # noqa: F401
 
-    import rlrun.api
     from rlrun.config import catalog
 
     for group in ("algo", "env", "eval", "model", "data"):

@@ -16,7 +16,9 @@ from typing import Any
 
 import numpy as np
 
-Make = Callable[[Path, Path, random.Random], Any]  # the run folder, a folder beside it that is none of its business
+Make = Callable[
+    [Path, Path, random.Random], Any
+]  # the run folder, a folder beside it that is none of its business
 TRAIN = ("evaluate", "play", "record", "resume")  # verbs that build what run.json names
 WEIGHTS = (*TRAIN, "load")
 
@@ -42,7 +44,15 @@ def entries(base: str) -> list[str]:
     """The files and folders of a run, each by a path; NEW is the newest checkpoint."""
     plain = ["run.json", "status.json", "metrics.jsonl", "config.yaml", "overrides.yaml", "lock", "summary.json", "curve.png", "tb", "ckpt"]  # fmt: skip
     inside = ["ckpt/NEW", *(f"ckpt/NEW/{n}" for n in ("manifest.json", "state.json", "tensors.safetensors", "replay.safetensors"))]  # fmt: skip
-    walk = ["folds.json", "test_steps.csv.gz", "report.md", "report.json", "summary.json", "equity.png", "folds.png"]
+    walk = [
+        "folds.json",
+        "test_steps.csv.gz",
+        "report.md",
+        "report.json",
+        "summary.json",
+        "equity.png",
+        "folds.png",
+    ]
     return [*plain, "tb/seed=1", *inside] if base == "plain" else walk
 
 
@@ -156,9 +166,19 @@ def stand_ins() -> Iterator[Mutation]:
                 )  # fmt: skip
             if entry.endswith((".json", ".jsonl", ".yaml")):
                 for opening in ("[", '{"a":'):
-                    yield Mutation(f"{entry}: deep", entry.split("/")[0], partial(_at, entry, partial(deep, opening)), base)
+                    yield Mutation(
+                        f"{entry}: deep",
+                        entry.split("/")[0],
+                        partial(_at, entry, partial(deep, opening)),
+                        base,
+                    )
     for entry in TO_COME:
-        for name in ("a link to nothing outside", "a link to a file outside", "a link to a folder outside", "a pipe"):
+        for name in (
+            "a link to nothing outside",
+            "a link to a file outside",
+            "a link to a folder outside",
+            "a pipe",
+        ):
             yield Mutation(f"{entry}: {name}", entry.split("/")[0], partial(_at, entry, damage[name]))
 
 
@@ -169,7 +189,9 @@ def _at(entry: str, change: Callable[..., Any], run: Path, outside: Path, chance
 # What the files may say
 
 
-def edited(file: str, change: Callable[[Any, random.Random], Any], run: Path, outside: Path, chance: random.Random) -> None:
+def edited(
+    file: str, change: Callable[[Any, random.Random], Any], run: Path, outside: Path, chance: random.Random
+) -> None:
     """A JSON file, changed in place, or replaced by what `change` returns; a checkpoint's with its manifest."""
     for path in checkpoints(run, file) if "/" in file else [run / file]:
         if path.exists():
@@ -205,7 +227,26 @@ def drop(place: str, data: Any, chance: random.Random) -> None:
     data.pop(last, None)
 
 
-ODD = (None, [], {}, "x", "", -1, 0, 1.5, True, 10**30, 1e308, [[]], {"a": {}}, "\x1b[31m", "\ud800", ["x"] * 1000, float("nan"), float("inf"))
+ODD = (
+    None,
+    [],
+    {},
+    "x",
+    "",
+    -1,
+    0,
+    1.5,
+    True,
+    10**30,
+    1e308,
+    [[]],
+    {"a": {}},
+    "\x1b[31m",
+    "\ud800",
+    ["x"] * 1000,
+    float("nan"),
+    float("inf"),
+)
 
 
 def contents() -> Iterator[Mutation]:
@@ -227,10 +268,17 @@ def contents() -> Iterator[Mutation]:
         yield Mutation(f"{file} is a list", top, partial(edited, file, lambda data, chance: [data]))
         yield Mutation(f"{file} is null", top, partial(edited, file, lambda data, chance: [None][0] or 0))
         yield Mutation(f"{file}: escapes", top, partial(edited, file, _escapes))
-        yield Mutation(f"{file}: half a character", top, partial(edited, file, partial(_everywhere, "\ud800")))
-    for file, places in {"folds.json": ("folds", "n", "index", "gap"), "report.json": ("folds", "mean", "baselines")}.items():
+        yield Mutation(
+            f"{file}: half a character", top, partial(edited, file, partial(_everywhere, "\ud800"))
+        )
+    for file, places in {
+        "folds.json": ("folds", "n", "index", "gap"),
+        "report.json": ("folds", "mean", "baselines"),
+    }.items():
         for place in places:
-            yield Mutation(f"{file} without {place}", file, partial(edited, file, partial(drop, place)), "walk")
+            yield Mutation(
+                f"{file} without {place}", file, partial(edited, file, partial(drop, place)), "walk"
+            )
             yield Mutation(f"{file}: odd {place}", file, partial(edited, file, partial(_odd, place)), "walk")
         yield Mutation(f"{file} is a list", file, partial(edited, file, lambda data, chance: [data]), "walk")
         yield Mutation(f"{file}: escapes", file, partial(edited, file, _escapes), "walk")
@@ -256,30 +304,88 @@ def _escapes(data: Any, chance: random.Random) -> Any:
 def meant() -> Iterator[Mutation]:
     """What run.json may name: code, paths outside, sizes."""
 
-    def run_json(name: str, *changes: tuple[str, Any], refused: Sequence[str] = (), base: str = "plain") -> Mutation:
+    def run_json(
+        name: str, *changes: tuple[str, Any], refused: Sequence[str] = (), base: str = "plain"
+    ) -> Mutation:
         def change(data: Any, chance: random.Random) -> None:
             for place, value in changes:
                 put(place, value, data, chance)
 
         return Mutation(name, "run.json", partial(edited, "run.json", change), base, refused)
 
-    gym = {"kind": "gym", "kwargs": None, "wrappers": [], "allow_import": True, "max_steps": None, "reward": {"scale": 1.0, "shift": 0.0, "shaping": None}}
-    for env_id in ("planted:X-v0", "planted:CartPole-v1", "planted.deep:X-v0", ":planted", "planted:", "../planted:X-v0", "os:X-v0"):
+    gym = {
+        "kind": "gym",
+        "kwargs": None,
+        "wrappers": [],
+        "allow_import": True,
+        "max_steps": None,
+        "reward": {"scale": 1.0, "shift": 0.0, "shaping": None},
+    }
+    for env_id in (
+        "planted:X-v0",
+        "planted:CartPole-v1",
+        "planted.deep:X-v0",
+        ":planted",
+        "planted:",
+        "../planted:X-v0",
+        "os:X-v0",
+    ):
         yield run_json(f"an id that imports, {env_id}", ("config.env", gym | {"id": env_id}), refused=TRAIN)
-    for wrapper in ("planted:Wrapper", {"planted:Wrapper": {}}, {"planted.Wrapper": {}}, {"TransformObservation": {"func": "planted"}}, {"_target_": "planted.x"}):
-        yield run_json("a wrapper that imports", ("config.env", gym | {"id": "CartPole-v1", "wrappers": [wrapper]}), refused=TRAIN)
-    for kwargs in ({"_target_": "planted.run"}, {"render_mode": "planted:x"}, {"a": {"_target_": "os.system", "_args_": ["touch RAN"]}}):
-        yield run_json("arguments that call", ("config.env", gym | {"id": "CartPole-v1", "kwargs": kwargs}), refused=TRAIN)
-    for modules in (["planted"], ["planted", "os"], ["../planted"], ["planted.x"], "planted", [["planted"]], ["__main__"]):
-        yield run_json("imports", ("config.imports", modules), refused=("evaluate", "play", "record", "resume", "load"))
+    for wrapper in (
+        "planted:Wrapper",
+        {"planted:Wrapper": {}},
+        {"planted.Wrapper": {}},
+        {"TransformObservation": {"func": "planted"}},
+        {"_target_": "planted.x"},
+    ):
+        yield run_json(
+            "a wrapper that imports",
+            ("config.env", gym | {"id": "CartPole-v1", "wrappers": [wrapper]}),
+            refused=TRAIN,
+        )
+    for kwargs in (
+        {"_target_": "planted.run"},
+        {"render_mode": "planted:x"},
+        {"a": {"_target_": "os.system", "_args_": ["touch RAN"]}},
+    ):
+        yield run_json(
+            "arguments that call",
+            ("config.env", gym | {"id": "CartPole-v1", "kwargs": kwargs}),
+            refused=TRAIN,
+        )
+    for modules in (
+        ["planted"],
+        ["planted", "os"],
+        ["../planted"],
+        ["planted.x"],
+        "planted",
+        [["planted"]],
+        ["__main__"],
+    ):
+        yield run_json(
+            "imports", ("config.imports", modules), refused=("evaluate", "play", "record", "resume", "load")
+        )
     for group in ("algo", "env", "model", "eval", "data"):
-        for kind in ("planted", "planted:X", "planted.X", "../planted", "/etc/passwd", "\x1b[31m", "x" * 100_000, "os.system"):
-            yield run_json(f"kind of {group}", (f"config.{group}.kind", kind), refused=() if group == "data" else TRAIN)
+        for kind in (
+            "planted",
+            "planted:X",
+            "planted.X",
+            "../planted",
+            "/etc/passwd",
+            "\x1b[31m",
+            "x" * 100_000,
+            "os.system",
+        ):
+            yield run_json(
+                f"kind of {group}", (f"config.{group}.kind", kind), refused=() if group == "data" else TRAIN
+            )
         yield run_json(f"_target_ in {group}", (f"config.{group}._target_", "planted.run"), refused=WEIGHTS)
         yield run_json(f"a choice of {group}", (f"config.choices.{group}", "../../../outside/file"))
         yield run_json(f"a choice of {group} with escapes", (f"config.choices.{group}", "\x1b[31mx"))
     yield run_json("a listener", ("config.listener", {"planted": {"kind": "planted"}}), refused=("resume",))
-    yield run_json("a listener outside", ("config.listener", {"../../x": {"kind": "planted.x"}}), refused=("resume",))
+    yield run_json(
+        "a listener outside", ("config.listener", {"../../x": {"kind": "planted.x"}}), refused=("resume",)
+    )
     for path in ("../outside/file", "/dev/zero", "/dev/stdin", "/proc/self/mem", "."):
         yield run_json(f"data from {path}", ("config.data", {"kind": "file", "path": path, "episodes": None}))
         yield run_json(f"start from {path}", ("config.init_from", path))
@@ -316,7 +422,9 @@ def _wide(path: Path) -> None:
 # What a checkpoint may hold
 
 
-def tensors(change: Callable[[dict[str, np.ndarray]], Any], run: Path, outside: Path, chance: random.Random) -> None:
+def tensors(
+    change: Callable[[dict[str, np.ndarray]], Any], run: Path, outside: Path, chance: random.Random
+) -> None:
     """The tensors of every checkpoint, changed, with manifests that fit."""
     from safetensors.numpy import load_file, save_file
 
@@ -372,14 +480,52 @@ def tampered() -> Iterator[Mutation]:
              (b"\xff\xfe", None), (b'{"__metadata__":{"x":"\\u001b[31m"}}', None)]  # fmt: skip
     for number, (text, length) in enumerate(heads):
         yield Mutation(f"header {number}", "ckpt", partial(header, text, length), refused=WEIGHTS)
-    for name in ("../../../outside/file", "/etc/passwd", "..", ".", "", "a/b", "x\x1b[31m", "x" * 5000, "tensors.safetensors\0", "~/x"):
-        yield Mutation(f"a manifest names {name[:30]!r}", "ckpt", partial(edited_manifest, name, [10, "0" * 64]), refused=WEIGHTS)
-    for value in ([40 << 30, "0" * 64], [-1, "0" * 64], [2**70, "x"], ["10", 10], [], None, "x", [1.5, "x"], [True, "0" * 64], [10, "0" * 64, 1], {"size": 1}):
-        yield Mutation(f"a manifest says {str(value)[:20]}", "ckpt", partial(edited_manifest, "tensors.safetensors", value), refused=WEIGHTS)
+    for name in (
+        "../../../outside/file",
+        "/etc/passwd",
+        "..",
+        ".",
+        "",
+        "a/b",
+        "x\x1b[31m",
+        "x" * 5000,
+        "tensors.safetensors\0",
+        "~/x",
+    ):
+        yield Mutation(
+            f"a manifest names {name[:30]!r}",
+            "ckpt",
+            partial(edited_manifest, name, [10, "0" * 64]),
+            refused=WEIGHTS,
+        )
+    for value in (
+        [40 << 30, "0" * 64],
+        [-1, "0" * 64],
+        [2**70, "x"],
+        ["10", 10],
+        [],
+        None,
+        "x",
+        [1.5, "x"],
+        [True, "0" * 64],
+        [10, "0" * 64, 1],
+        {"size": 1},
+    ):
+        yield Mutation(
+            f"a manifest says {str(value)[:20]}",
+            "ckpt",
+            partial(edited_manifest, "tensors.safetensors", value),
+            refused=WEIGHTS,
+        )
     yield Mutation("a manifest's 40 GB are there", "ckpt", _vast_tensors, refused=WEIGHTS)
     yield Mutation("a manifest of 100,000 files", "ckpt", partial(edited, "ckpt/manifest.json", lambda data, chance: data.update({f"f{i}": [1, "0"] for i in range(10_000)})))  # fmt: skip
     for name in ("00000000", "99999999", "9" * 30, "00000001\n", "\u0661" * 8):
-        yield Mutation(f"a checkpoint called {name[:12]!r}", "ckpt", partial(_another, name), unharmed=("evaluate", "record", "load"))
+        yield Mutation(
+            f"a checkpoint called {name[:12]!r}",
+            "ckpt",
+            partial(_another, name),
+            unharmed=("evaluate", "record", "load"),
+        )
 
 
 def edited_manifest(name: str, value: Any, run: Path, outside: Path, chance: random.Random) -> None:
@@ -406,18 +552,42 @@ def texts() -> Iterator[Mutation]:
     lines = ('{"step": 1', "[]", "null", '{"step": "x", "replica": 0, "a": 1}', '{"step": 5, "replica": 99, "a": 1}', '{"step": 5, "replica": 0, "\x1b[31m": 1}', '{"step": 5, "replica": 0, "train/return": "x"}',
              '{"step": 1e400, "replica": 0, "train/return": 1}', '{"step": 5, "replica": 0, "train/return": NaN}', '{"step": 5, "replica": 0, "a|b": 1}', "\x00" * 100, "[" * 100_000, "9" * 10_000, '{"replica": 0}', '"\\ud800"')  # fmt: skip
     for line in lines:
-        yield Mutation(f"metrics.jsonl begins with {line[:30]!r}", "metrics.jsonl", partial(_first_line, line))
+        yield Mutation(
+            f"metrics.jsonl begins with {line[:30]!r}", "metrics.jsonl", partial(_first_line, line)
+        )
         yield Mutation(f"metrics.jsonl ends with {line[:30]!r}", "metrics.jsonl", partial(_last_line, line))
     tables = {"a bomb": lambda path: _bomb(path), "no gzip": lambda path: path.write_text("a,b\n1,2\n"), "no rows": lambda path: path.write_bytes(gzip.compress(b"")), "other columns": lambda path: path.write_bytes(gzip.compress(b"x,y\n1,2\n")),
               "words": lambda path: path.write_bytes(gzip.compress(_scored(path).replace(b"1", b"x"))), "short rows": lambda path: path.write_bytes(gzip.compress(_scored(path)[:-30])), "not UTF-8": lambda path: path.write_bytes(gzip.compress(b"\xff\xfe,b\n")),
               "NaN": lambda path: path.write_bytes(gzip.compress(_scored(path).replace(b"0.", b"nan"))), "escapes": lambda path: path.write_bytes(gzip.compress(_scored(path).replace(b",", b"\x1b[31m,", 5))), "a wide header": lambda path: path.write_bytes(gzip.compress(b"c," * 200_000))}  # fmt: skip
     for name, make in tables.items():
         yield Mutation(f"scored steps: {name}", "test_steps.csv.gz", partial(_table, make), "walk")
-    for text in ("!!python/object/apply:os.system [touch RAN]\n", "a: &a [*a]\n", "\x00", "algo: {_target_: planted.run}\n", "- imports=[planted]\n"):
+    for text in (
+        "!!python/object/apply:os.system [touch RAN]\n",
+        "a: &a [*a]\n",
+        "\x00",
+        "algo: {_target_: planted.run}\n",
+        "- imports=[planted]\n",
+    ):
         for file in ("config.yaml", "overrides.yaml"):
             yield Mutation(f"{file} is {text[:20]!r}", file, partial(_text, file, text))
-    for name in ("\x1b[31mred", "a\nb", " ", "-x", "--help", "a b", "\u202egpj", "\udcff", "*", "'", "x=1", "..x", "\x9b31m"):
-        yield Mutation(f"a folder called {name!r}", "", partial(_renamed, name), unharmed=("load", "report", "compare"))
+    for name in (
+        "\x1b[31mred",
+        "a\nb",
+        " ",
+        "-x",
+        "--help",
+        "a b",
+        "\u202egpj",
+        "\udcff",
+        "*",
+        "'",
+        "x=1",
+        "..x",
+        "\x9b31m",
+    ):
+        yield Mutation(
+            f"a folder called {name!r}", "", partial(_renamed, name), unharmed=("load", "report", "compare")
+        )
 
 
 def _first_line(line: str, run: Path, outside: Path, chance: random.Random) -> None:

@@ -140,20 +140,50 @@ odd("ObsLateNaN", "named", says="nan", see=lambda s, o: o * nan if s.t == 6 else
 odd("ObsInf", "named", says="inf", see=lambda s, o: o + inf)
 odd("ObsLateInf", "named", says="inf", see=lambda s, o: o - inf if s.t == 7 else o)
 odd("ObsInfInUnbounded", "named", says="inf", observation_space=box(-inf, inf), see=lambda s, o: o + inf)
-odd("ObsBeyondFloat32", "named", observation_space=box(-inf, inf, dtype=np.float64), see=lambda s, o: o.astype(float) * 1e300)
+odd(
+    "ObsBeyondFloat32",
+    "named",
+    observation_space=box(-inf, inf, dtype=np.float64),
+    see=lambda s, o: o.astype(float) * 1e300,
+)
 odd("ObsOutside", "named", see=lambda s, o: o * 1e6)
 odd("ObsOutsideAtOnce", "named", see=lambda s, o: o + 5)
 odd("ObsJustOutside", "either", see=lambda s, o: o * np.float32(1.0000001))
-odd("ObsFractionsForBytes", "named", observation_space=box(0, 255, dtype=np.uint8), see=lambda s, o: [0.25, 0.5, 0.2])
-odd("ObsOutsideBytes", "named", observation_space=box(0, 255, dtype=np.uint8), see=lambda s, o: np.array([-1, 256, 300]))
-odd("ObsBytesAsInts", "either", observation_space=box(0, 255, dtype=np.uint8), see=lambda s, o: np.array([1, 2, 255]))
+odd(
+    "ObsFractionsForBytes",
+    "named",
+    observation_space=box(0, 255, dtype=np.uint8),
+    see=lambda s, o: [0.25, 0.5, 0.2],
+)
+odd(
+    "ObsOutsideBytes",
+    "named",
+    observation_space=box(0, 255, dtype=np.uint8),
+    see=lambda s, o: np.array([-1, 256, 300]),
+)
+odd(
+    "ObsBytesAsInts",
+    "either",
+    observation_space=box(0, 255, dtype=np.uint8),
+    see=lambda s, o: np.array([1, 2, 255]),
+)
 odd("ObsFractionForDiscrete", "named", observation_space=spaces.Discrete(5), see=lambda s, o: 2.7)
 odd("ObsOutsideDiscrete", "named", observation_space=spaces.Discrete(5), see=lambda s, o: 5)
 odd("ObsNegativeDiscrete", "named", observation_space=spaces.Discrete(5), see=lambda s, o: -1)
 odd("ObsDiscreteArray", "either", observation_space=spaces.Discrete(5), see=lambda s, o: np.array(2))
 odd("ObsDiscreteList", "either", observation_space=spaces.Discrete(5), see=lambda s, o: [2])
-odd("ObsOutsideMultiDiscrete", "named", observation_space=spaces.MultiDiscrete([3, 3, 3]), see=lambda s, o: np.array([3, 0, 0]))
-odd("ObsOutsideMultiBinary", "named", observation_space=spaces.MultiBinary(3), see=lambda s, o: np.array([2, 0, 0], np.int8))
+odd(
+    "ObsOutsideMultiDiscrete",
+    "named",
+    observation_space=spaces.MultiDiscrete([3, 3, 3]),
+    see=lambda s, o: np.array([3, 0, 0]),
+)
+odd(
+    "ObsOutsideMultiBinary",
+    "named",
+    observation_space=spaces.MultiBinary(3),
+    see=lambda s, o: np.array([2, 0, 0], np.int8),
+)
 odd("ObsFloat64", "same", see=lambda s, o: o.astype(np.float64))
 odd("ObsList", "same", see=lambda s, o: o.tolist())
 odd("ObsTuple", "same", see=lambda s, o: tuple(o))
@@ -162,7 +192,12 @@ odd("ObsReadOnly", "same", see=lambda s, o: (o.setflags(write=False), o)[1])
 odd("ObsStrided", "same", see=lambda s, o: np.repeat(o, 2)[::2])
 odd("ObsBackwards", "same", see=lambda s, o: o[::-1].copy()[::-1])
 odd("ObsBigEndian", "same", see=lambda s, o: o.astype(">f4"))
-odd("ObsReused", "same", begin=lambda s: setattr(s, "own", np.zeros(3, np.float32)), see=lambda s, o: (s.own.__setitem__(slice(None), o), s.own)[1])
+odd(
+    "ObsReused",
+    "same",
+    begin=lambda s: setattr(s, "own", np.zeros(3, np.float32)),
+    see=lambda s, o: (s.own.__setitem__(slice(None), o), s.own)[1],
+)
 odd("ObsMatrix", "either", see=lambda s, o: np.ma.masked_array(o, [False, True, False]))
 odd("ObsTensor", "either", see=lambda s, o: __import__("torch").from_numpy(o))
 odd("ObsBools", "either", see=lambda s, o: o > 0)
@@ -174,7 +209,13 @@ for _name, _reward in {
     "None": None, "NaN": nan, "Inf": inf, "Pair": np.zeros(2), "Complex": 1j, "Dict": {"r": 1.0}, "Word": "good", "Empty": [], "Huge": 1e300,
 }.items():  # fmt: skip
     odd(f"Reward{_name}", "named", pay=lambda s, r, value=_reward: value)
-for _name, _cast in {"Array": lambda r: np.array([r]), "List": lambda r: [r], "Decimal": decimal.Decimal, "Fraction": fractions.Fraction, "Text": str}.items():
+for _name, _cast in {
+    "Array": lambda r: np.array([r]),
+    "List": lambda r: [r],
+    "Decimal": decimal.Decimal,
+    "Fraction": fractions.Fraction,
+    "Text": str,
+}.items():
     odd(f"RewardAs{_name}", "either", pay=lambda s, r, cast=_cast: cast(r))
 for _name, _cast in {"Float64": np.float64, "Float32": np.float32, "ZeroDim": np.array}.items():
     odd(f"RewardAs{_name}", "same", pay=lambda s, r, cast=_cast: cast(r))
@@ -188,8 +229,16 @@ odd("RewardMinusInf", "named", says="inf", pay=lambda s, r: -inf if s.t == 8 els
 for _name, _end in {"None": None, "Text": "False", "Half": 0.5, "Pair": [False, True], "NaN": nan}.items():
     odd(f"Terminated{_name}", "named", end=lambda s, e, value=_end: value)
     odd(f"Truncated{_name}", "named", cut=lambda s, e, value=_end: value)
-for _name, _cast in {"Numpy": np.bool_, "Int": int, "ZeroDim": np.array, "Float": float, "UInt8": np.uint8}.items():
-    odd(f"TerminatedAs{_name}", "same" if _name != "Float" else "either", end=lambda s, e, cast=_cast: cast(e))
+for _name, _cast in {
+    "Numpy": np.bool_,
+    "Int": int,
+    "ZeroDim": np.array,
+    "Float": float,
+    "UInt8": np.uint8,
+}.items():
+    odd(
+        f"TerminatedAs{_name}", "same" if _name != "Float" else "either", end=lambda s, e, cast=_cast: cast(e)
+    )
 odd("TerminatedArray", "either", end=lambda s, e: np.array([e]))
 odd("BothEnds", "trains", cut=lambda s, e: s.t >= 8)
 odd("EndsAtOnce", "trains", end=lambda s, e: True)
@@ -219,10 +268,27 @@ odd("NumberForASpace", "refused", action_space=2)
 odd("NeedsAKeyword", "refused", __init__=lambda s, size: None)
 odd("ReturnsFromInit", "refused", __init__=lambda s: 5)
 odd("NoSuperInit", "either", __init__=lambda s: s.__dict__.update(number=1, episode=0, t=0))
-odd("FreshSpaces", "trains", observation_space=property(lambda s: box()), action_space=property(lambda s: spaces.Discrete(2)))
-odd("OtherSpaceEachTime", "named", begin=lambda s: setattr(s, "observation_space", box(shape=(2 + s.number,))), raw=lambda s: s.observation_space.sample())
-odd("OtherActionsEachTime", "named", begin=lambda s: setattr(s, "action_space", spaces.Discrete(1 + s.number)))
-odd("SpaceChangesOnReset", "named", tell=lambda s: (setattr(s, "observation_space", box(shape=(5,))), {})[1], see=lambda s, o: np.zeros(s.observation_space.shape, np.float32))
+odd(
+    "FreshSpaces",
+    "trains",
+    observation_space=property(lambda s: box()),
+    action_space=property(lambda s: spaces.Discrete(2)),
+)
+odd(
+    "OtherSpaceEachTime",
+    "named",
+    begin=lambda s: setattr(s, "observation_space", box(shape=(2 + s.number,))),
+    raw=lambda s: s.observation_space.sample(),
+)
+odd(
+    "OtherActionsEachTime", "named", begin=lambda s: setattr(s, "action_space", spaces.Discrete(1 + s.number))
+)
+odd(
+    "SpaceChangesOnReset",
+    "named",
+    tell=lambda s: (setattr(s, "observation_space", box(shape=(5,))), {})[1],
+    see=lambda s, o: np.zeros(s.observation_space.shape, np.float32),
+)
 odd("CloseRaises", "either", close=raising(OSError("cannot close")))
 odd("MetadataNone", "either", metadata=None)
 odd("SpecNone", "either", begin=lambda s: setattr(s, "spec", None))
@@ -235,7 +301,7 @@ register("NoModule", "no_such_module:X", "refused")
 class DuckEnv:
     """No subclass of gymnasium.Env, though it quacks."""
 
-    observation_space, action_space, metadata, spec, render_mode = UNIT, spaces.Discrete(2), {}, None, None  # noqa: RUF012
+    observation_space, action_space, metadata, spec, render_mode = UNIT, spaces.Discrete(2), {}, None, None
 
     def reset(self, *, seed=None, options=None):
         self.rng, self.t = np.random.default_rng(seed), 0
@@ -279,7 +345,18 @@ class Mine(spaces.Space):
 
 
 picture = spaces.Box(0, 255, (16, 16, 3), np.uint8)
-for _kind in (np.uint8, np.int8, np.uint16, np.int16, np.uint32, np.int32, np.uint64, np.int64, np.float16, np.float64):
+for _kind in (
+    np.uint8,
+    np.int8,
+    np.uint16,
+    np.int16,
+    np.uint32,
+    np.int32,
+    np.uint64,
+    np.int64,
+    np.float16,
+    np.float64,
+):
     _top = 100 if np.issubdtype(_kind, np.integer) else 1
     spaced(f"Obs{np.dtype(_kind).name.title()}Box", "either", obs=box(0, _top, dtype=_kind))
     spaced(f"Action{np.dtype(_kind).name.title()}Box", "either", action=box(0, _top, (2,), _kind))
@@ -292,7 +369,9 @@ spaced("ObsPictureCnn", "either", obs=spaces.Box(0, 255, (84, 84, 1), np.uint8),
 odd("ObsVast", "refused", begin=lambda s: setattr(s, "observation_space", box(shape=(10**6, 10**6))))
 spaced("ObsUnbounded", "trains", obs=box(-inf, inf))
 spaced("ObsHalfBounded", "trains", obs=box(0, inf))
-spaced("ObsFixedElement", "trains", obs=spaces.Box(np.array([0, -1], np.float32), np.array([0, 1], np.float32)))
+spaced(
+    "ObsFixedElement", "trains", obs=spaces.Box(np.array([0, -1], np.float32), np.array([0, 1], np.float32))
+)
 spaced("ObsDiscreteStart", "either", obs=spaces.Discrete(4, start=5))
 spaced("ObsDiscreteNegative", "either", obs=spaces.Discrete(4, start=-2))
 spaced("ObsDiscrete", "trains", obs=spaces.Discrete(7))
@@ -308,7 +387,16 @@ spaced("ObsMine", "refused", obs=Mine((3,), np.float32))
 spaced("ObsMineNoShape", "refused", obs=Mine())
 spaced("ObsTupleSpace", "trains", obs=spaces.Tuple([box(), spaces.Discrete(3)]))
 spaced("ObsDictSpace", "trains", obs=spaces.Dict({"a": box(), "b": spaces.Discrete(3)}))
-spaced("ObsNestedDict", "trains", obs=spaces.Dict({"a": spaces.Dict({"x": box(), "y": spaces.Dict({"z": box(shape=(2,))})}), "b": spaces.Tuple([spaces.Discrete(2)])}))
+spaced(
+    "ObsNestedDict",
+    "trains",
+    obs=spaces.Dict(
+        {
+            "a": spaces.Dict({"x": box(), "y": spaces.Dict({"z": box(shape=(2,))})}),
+            "b": spaces.Tuple([spaces.Discrete(2)]),
+        }
+    ),
+)
 spaced("ObsDictWithPicture", "either", obs=spaces.Dict({"camera": picture, "speed": box()}))
 spaced("ObsNestedPicture", "either", obs=spaces.Dict({"a": spaces.Dict({"camera": picture}), "b": box()}))
 spaced("ObsDictWithText", "either", obs=spaces.Dict({"a": box(), "b": spaces.Text(4)}))
@@ -330,16 +418,41 @@ spaced("ActionScalarBox", "either", action=box(shape=()))
 spaced("ActionEmptyBox", "refused", action=box(shape=(0,)))
 spaced("ActionMatrixBox", "either", action=box(shape=(2, 2)))
 spaced("ActionSmallFloat64", "trains", action=box(-0.1, 0.1, (2,), np.float64))
-spaced("ActionSmallFloat64Sac", "trains", action=box(-0.1, 0.1, (2,), np.float64), overrides="algo=sac num_envs=1 total_steps=300 algo.learning_starts=64 algo.batch_size=16 algo.buffer_size=500")
-spaced("ActionTinyFloat64Td3", "trains", action=box(1e-9, 3e-9, (2,), np.float64), overrides="algo=td3 num_envs=1 total_steps=300 algo.learning_starts=64 algo.batch_size=16 algo.buffer_size=500")
+spaced(
+    "ActionSmallFloat64Sac",
+    "trains",
+    action=box(-0.1, 0.1, (2,), np.float64),
+    overrides="algo=sac num_envs=1 total_steps=300 algo.learning_starts=64 algo.batch_size=16 algo.buffer_size=500",
+)
+spaced(
+    "ActionTinyFloat64Td3",
+    "trains",
+    action=box(1e-9, 3e-9, (2,), np.float64),
+    overrides="algo=td3 num_envs=1 total_steps=300 algo.learning_starts=64 algo.batch_size=16 algo.buffer_size=500",
+)
 spaced("ActionFarFloat32", "trains", action=box(1e6, 1e6 + 1, (2,), np.float32))
 spaced("ActionUnbounded", "either", action=box(-inf, inf, (2,)))
 spaced("ActionHalfBounded", "either", action=box(0, inf, (2,)))
-spaced("ActionFixedElement", "either", action=spaces.Box(np.array([0, -1], np.float32), np.array([0, 1], np.float32)))
-spaced("ActionFixedElementSac", "either", action=spaces.Box(np.array([0, -1], np.float32), np.array([0, 1], np.float32)), overrides="algo=sac num_envs=1 total_steps=300 algo.learning_starts=64 algo.batch_size=16 algo.buffer_size=500")
+spaced(
+    "ActionFixedElement",
+    "either",
+    action=spaces.Box(np.array([0, -1], np.float32), np.array([0, 1], np.float32)),
+)
+spaced(
+    "ActionFixedElementSac",
+    "either",
+    action=spaces.Box(np.array([0, -1], np.float32), np.array([0, 1], np.float32)),
+    overrides="algo=sac num_envs=1 total_steps=300 algo.learning_starts=64 algo.batch_size=16 algo.buffer_size=500",
+)
 spaced("ActionHugeBounds", "either", action=box(-1e38, 1e38, (2,)))
 odd("SwappedBounds", "refused", begin=lambda s: setattr(s, "action_space", box(1, -1)))
-odd("NaNBounds", "named", begin=lambda s: setattr(s, "observation_space", spaces.Box(np.array([nan], np.float32), np.array([1], np.float32))))
+odd(
+    "NaNBounds",
+    "named",
+    begin=lambda s: setattr(
+        s, "observation_space", spaces.Box(np.array([nan], np.float32), np.array([1], np.float32))
+    ),
+)
 
 
 def _evenly(self, reward):
@@ -352,7 +465,13 @@ def _evenly(self, reward):
     return reward
 
 
-odd("ActionIntegersEvenly", "either", action_space=box(0, 3, (1,), np.int64), check=lambda s, a: (Fine.check(s, a), setattr(s, "last", a))[0], pay=_evenly)
+odd(
+    "ActionIntegersEvenly",
+    "either",
+    action_space=box(0, 3, (1,), np.int64),
+    check=lambda s, a: (Fine.check(s, a), setattr(s, "last", a))[0],
+    pay=_evenly,
+)
 
 # What raises
 
@@ -384,16 +503,28 @@ def errors():
 for _name, _error in errors().items():
     odd(f"Construct{_name}", "refused", begin=raising(_error))
 for _name, _error in errors().items():
-    odd(f"Reset{_name}", "refused", see=lambda s, o, error=_error: throw(error) if s.t == 0 and s.episode == 1 else o)
+    odd(
+        f"Reset{_name}",
+        "refused",
+        see=lambda s, o, error=_error: throw(error) if s.t == 0 and s.episode == 1 else o,
+    )
 for _name, _error in errors().items():
     odd(f"Step{_name}", "named", pay=late(5, _error))
-odd("SecondResetRaises", "named", see=lambda s, o: throw(OSError("lost")) if s.t == 0 and s.episode == 2 else o)
+odd(
+    "SecondResetRaises",
+    "named",
+    see=lambda s, o: throw(OSError("lost")) if s.t == 0 and s.episode == 2 else o,
+)
 odd("SecondEnvRaises", "refused", begin=lambda s: throw(OSError("port in use")) if s.number == 2 else None)
 odd("ManyWarnings", "trains", pay=lambda s, r: (warnings.warn(f"step {s.t}", stacklevel=1), r)[1])
 odd("Exits", "named", pay=lambda s, r: sys.exit(0) if s.t == 3 else r)
 odd("ExitsHard", "dies", pay=lambda s, r: os._exit(0) if s.t == 3 and s.episode > 2 else r)
 odd("Aborts", "dies", pay=lambda s, r: os.abort() if s.t == 3 and s.episode > 2 else r)
-odd("KillsItself", "dies", pay=lambda s, r: os.kill(os.getpid(), signal.SIGKILL) if s.t == 3 and s.episode > 2 else r)
+odd(
+    "KillsItself",
+    "dies",
+    pay=lambda s, r: os.kill(os.getpid(), signal.SIGKILL) if s.t == 3 and s.episode > 2 else r,
+)
 
 # Time
 odd("Endless", "named", end=lambda s, e: False, says="env.max_steps")
@@ -415,16 +546,48 @@ for _name, _tell in {
 # What outlives an episode
 odd("CountsEpisodes", "trains", raw=lambda s: np.full(3, min(s.episode / 1000, 1), np.float32))
 odd("ChangesAfterThree", "trains", raw=lambda s: Fine.raw(s) * np.float32(0.5 if s.episode > 3 else 1))
-odd("ChangesAfterThirtySteps", "trains", begin=lambda s: setattr(s, "total", 0), pay=lambda s, r: (setattr(s, "total", s.total + 1), r + (s.total > 30))[1])
-odd("KeepsVelocity", "trains", begin=lambda s: setattr(s, "v", np.float32(0)), raw=lambda s: (setattr(s, "v", np.float32(0.9) * s.v + np.float32(0.1) * Fine.raw(s)[0]), np.full(3, s.v))[1])
+odd(
+    "ChangesAfterThirtySteps",
+    "trains",
+    begin=lambda s: setattr(s, "total", 0),
+    pay=lambda s, r: (setattr(s, "total", s.total + 1), r + (s.total > 30))[1],
+)
+odd(
+    "KeepsVelocity",
+    "trains",
+    begin=lambda s: setattr(s, "v", np.float32(0)),
+    raw=lambda s: (
+        setattr(s, "v", np.float32(0.9) * s.v + np.float32(0.1) * Fine.raw(s)[0]),
+        np.full(3, s.v),
+    )[1],
+)
 odd("GlobalNumpy", "trains", raw=lambda s: np.random.uniform(-1, 1, 3).astype(np.float32))  # noqa: NPY002
 odd("GlobalRandom", "trains", raw=lambda s: np.full(3, random.uniform(-1, 1), np.float32))
 odd("Clock", "trains", raw=lambda s: np.full(3, time.time() % 1, np.float32))
-odd("IgnoresSeed", "trains", begin=lambda s: setattr(s, "own", np.random.default_rng()), raw=lambda s: s.own.uniform(-1, 1, 3).astype(np.float32))
-odd("FixedSeed", "trains", begin=lambda s: setattr(s, "own", np.random.default_rng(0)), raw=lambda s: s.own.uniform(-1, 1, 3).astype(np.float32))
-odd("SharedBetweenEnvs", "trains", pay=lambda s, r: (setattr(Fine, "shared", getattr(Fine, "shared", 0) + 1), float(Fine.shared % 7))[1])
+odd(
+    "IgnoresSeed",
+    "trains",
+    begin=lambda s: setattr(s, "own", np.random.default_rng()),
+    raw=lambda s: s.own.uniform(-1, 1, 3).astype(np.float32),
+)
+odd(
+    "FixedSeed",
+    "trains",
+    begin=lambda s: setattr(s, "own", np.random.default_rng(0)),
+    raw=lambda s: s.own.uniform(-1, 1, 3).astype(np.float32),
+)
+odd(
+    "SharedBetweenEnvs",
+    "trains",
+    pay=lambda s, r: (setattr(Fine, "shared", getattr(Fine, "shared", 0) + 1), float(Fine.shared % 7))[1],
+)
 odd("KnowsItsNumber", "trains", raw=lambda s: np.full(3, min(s.number, 10) / 10, np.float32))
-odd("DrawsInInit", "trains", begin=lambda s: setattr(s, "gift", s.np_random.uniform()), pay=lambda s, r: s.gift)
+odd(
+    "DrawsInInit",
+    "trains",
+    begin=lambda s: setattr(s, "gift", s.np_random.uniform()),
+    pay=lambda s, r: s.gift,
+)
 
 # What touches the rest of the process
 odd("ChangesAction", "either", action_space=box(), pay=lambda s, r: 1.0, check=lambda s, a: a.fill(0))
@@ -434,7 +597,11 @@ odd("NumpyRaises", "either", begin=lambda s: np.seterr(all="raise"))
 odd("Doubles", "either", begin=lambda s: __import__("torch").set_default_dtype(__import__("torch").float64))
 odd("NoGradients", "either", begin=lambda s: __import__("torch").set_grad_enabled(False))
 odd("ChangesFolder", "same", begin=lambda s: os.chdir("/"))
-odd("StartsAThread", "same", begin=lambda s: threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start())
+odd(
+    "StartsAThread",
+    "same",
+    begin=lambda s: threading.Thread(target=time.sleep, args=(1e6,), daemon=True).start(),
+)
 odd("TakesSignals", "same", begin=lambda s: signal.signal(signal.SIGTERM, signal.SIG_IGN))
 odd("WarningsAreErrors", "either", begin=lambda s: warnings.simplefilter("error"))
 odd("ClosesStdout", "either", begin=lambda s: sys.stdout.close())

@@ -43,7 +43,11 @@ class Seen:
         said = _COLOURED.sub("", self.out + self.err)
         found = ["it hangs"] if self.code is None else []
         if "Traceback (most recent call last)" in said:
-            errors = [line for line in said.splitlines() if re.match(r"[\w.]+: |[\w.]+(Error|Exit|Exception)$", line)]
+            errors = [
+                line
+                for line in said.splitlines()
+                if re.match(r"[\w.]+: |[\w.]+(Error|Exit|Exception)$", line)
+            ]
             found.append(f"traceback ({errors[-1][:150] if errors else '?'})")
         if control := _CONTROL.search(said):
             found.append(f"prints the control character {control[0]!r}")
@@ -72,7 +76,7 @@ class Child:
 
     def __init__(self, work: Callable[[], int | None], cwd: Path) -> None:
         self.begin = time.monotonic()
-        self._streams = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self._streams = tempfile.TemporaryFile(), tempfile.TemporaryFile()  # noqa: SIM115
         self._held = _resident()
         self.seen: Seen | None = None
         sys.stdout.flush(), sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""Small runs to be killed and stopped: one of each family, all that is in it, and what two equal ones share."""
+"""Small runs to be killed and stopped, one of each family, and what an uninterrupted one leaves."""
 
 from __future__ import annotations
 
@@ -9,39 +9,45 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from faults import campaign
-from faults.process import Child, Seen, start
 from guard import sums
 
+from faults import campaign
+from faults.process import Child, Seen, start
+
 QUIET = ["log.tensorboard=false", "log.plot=false", "checkpoint.every_seconds=1000"]
-WALK = ["algo=dqn", "env=series", "env.price=close", "eval=walk_forward", "eval.n_folds=2", "num_envs=2", "eval.stats.n_boot=100", "total_steps=1200",
-        "model.hidden=[8]", "algo.learning_starts=100", "algo.batch_size=16", "algo.buffer_size=400", "checkpoint.every_steps=100"]  # fmt: skip
-# A recipe of each family, with overrides on top, and updates for a second or so.
-FAMILIES = {
-    "ucb": ([], 3000), "value_iteration": ([], 300), "sarsa": ([], 2500), "dyna_q": ([], 800), "dqn": ([], 400), "lstm_dqn": (["env=cartpole_masked"], 200),
-    "prioritized_dqn": ([], 300), "reinforce": ([], 150), "ppo": ([], 60), "lstm_ppo": ([], 40), "sac": ([], 200), "lstm_td3": ([], 80), "bc": ([], 600), "gail": ([], 40),
-    "cql": ([], 250), "cem": ([], 400), "cem_learned": ([], 80), "gym": (["algo=ppo", "env=gym", "env.id=Acrobot-v1"], 60),
-}  # fmt: skip
+SERIES = "algo=dqn env=series env.price=close eval=walk_forward eval.n_folds=2 eval.stats.n_boot=100"
+SMALL = "num_envs=2 total_steps=1200 model.hidden=[8] algo.learning_starts=100 algo.batch_size=16"
+WALK = [*SERIES.split(), *SMALL.split(), "algo.buffer_size=400", "checkpoint.every_steps=100"]
+# A recipe of each family, for as many updates as take a second or so.
+FAMILIES = {"ucb": 3000, "value_iteration": 300, "sarsa": 2500, "dyna_q": 800, "dqn": 400, "lstm_dqn": 200}
+FAMILIES |= {"prioritized_dqn": 300, "reinforce": 150, "ppo": 60, "lstm_ppo": 40, "sac": 200, "lstm_td3": 80}
+FAMILIES |= {"bc": 600, "gail": 40, "cql": 250, "cem": 400, "cem_learned": 80, "gym": 60}
+ELSEWHERE = {"lstm_dqn": "algo=lstm_dqn env=cartpole_masked", "gym": "algo=ppo env=gym env.id=Acrobot-v1"}
 
 
 @cache
 def words(what: str) -> tuple[str, ...]:
-    """The command line of a small run that saves about a dozen times, with records and evaluations between."""
+    """The command line of a small run that saves a dozen times, with records and evaluations between."""
     if what == "walk_forward":
         return (*WALK, f"env.path={table()}", *QUIET, "out=runs")
     from rlrun.config.compose import compose
     from rlrun.testing.trial import Trial, home, shrunk
 
-    more, updates = FAMILIES[what]
-    own = home(what, *more) if what != "gym" else tuple(more)
+    own = home(what) if what not in ELSEWHERE else tuple(ELSEWHERE[what].split())
     config = compose(own)
     small = [*own, *shrunk(config), f"num_envs={min(config.num_envs, 2)}", "replicas=2"]
     trial = Trial.of(compose([*small, "total_steps=4000"]))
     trial.train(3)
-    steps = max(int(trial.clock.step[0]) // 3, 1) * updates
+    steps = max(int(trial.clock.step[0]) // 3, 1) * FAMILIES[what]
     if hasattr(config.eval, "every"):
         small.append(f"eval.every={max(steps // 7, 1)}")
-    return (*small, *QUIET, f"total_steps={steps}", f"checkpoint.every_steps={max(steps // 12, 1)}", "out=runs")
+    return (
+        *small,
+        *QUIET,
+        f"total_steps={steps}",
+        f"checkpoint.every_steps={max(steps // 12, 1)}",
+        "out=runs",
+    )
 
 
 def table() -> Path:
