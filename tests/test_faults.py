@@ -107,7 +107,7 @@ def test_the_page_keeps_what_was_found_before() -> None:
     again = page_with(page, [Found("envs", [Verdict(wrong.case, "")])])
     assert "- envs" not in again and "- kills" in again and again.count("| kills |") == 1
     assert again.startswith("above\n") and again.endswith("\nbelow\n")
-    assert causes([wrong, wrong])[0] == "2 x exit .."
+    assert causes([wrong, wrong])[0].startswith("2 x exit ..")
 
 
 def test_a_sample_of_the_campaign_finds_nothing() -> None:
