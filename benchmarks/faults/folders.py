@@ -17,7 +17,8 @@ import numpy as np
 
 from faults import campaign
 from faults.campaign import Case
-from faults.mutations import WEIGHTS, Mutation, mutations
+from faults.contents import WEIGHTS, documents, edits, tampered, texts
+from faults.mutations import Mutation, renamed, stand_ins
 from faults.process import Child, Seen, changes, rlrun, start, tree
 
 CPU_SECONDS, MEGABYTES = 2.0, 500.0  # beyond importing torch
@@ -52,7 +53,7 @@ def _cases(chance: random.Random) -> Iterator[Case]:
         untouched = Mutation("untouched", "", lambda run, outside, chance: None, base)
         for verb in VERBS:
             yield _case(untouched, verb, 0)
-    for mutation in mutations():
+    for mutation in (*stand_ins(), *renamed(), *documents(), *edits(), *tampered(), *texts()):
         closely = [verb for verb in VERBS if looks(verb, mutation.touches)]
         others = [verb for verb in VERBS if verb not in closely]
         if "link" not in mutation.name:
@@ -105,7 +106,7 @@ def prepared(base: str, verb: str, folder: Path) -> tuple[Path, Path, Path]:
 
 def attempt(mutation: Mutation, verb: str, seed: int, folder: Path) -> str:
     run, outside, work = prepared(mutation.base, verb, folder)
-    run = mutation.make(run, outside, random.Random(seed)) or run
+    run = mutation.change(run, outside, random.Random(seed)) or run
     before = _around(folder, run)
     if verb == "load":
         seen = Child(partial(_load, run), work).end(20)
