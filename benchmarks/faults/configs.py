@@ -156,7 +156,7 @@ def names(chance: random.Random) -> Iterator[Case]:
 
 def choices() -> Iterator[Case]:
     """Recipes that are not there, and what can be no recipe."""
-    paths = "dqn.yaml algo/dqn ../algo/dqn ../../etc/passwd /etc/passwd . .. schema/algo/dqn pkg://os".split()
+    paths = "algo/dqn ../algo/dqn ../../etc/passwd /etc/passwd . .. schema/algo/dqn pkg://os".split()
     values = "nope Dqn null [] {} 1 1.5 true [dqn] ${oc.env:HOME} ${algo} $HOME ~ - * dqn,ppo ''".split()
     odd = [*paths, *values, "{a: 1}", "' '", "x" * 300, "x" * 5000, "file:///etc/passwd"]
     for group in GROUPS:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
+import sys
 from collections.abc import Iterator
 from functools import cache, partial
 from pathlib import Path
@@ -21,6 +23,7 @@ from faults.contents import WEIGHTS, documents, edits, tampered, texts
 from faults.mutations import Mutation, renamed, stand_ins
 from faults.process import Child, Seen, changes, rlrun, start, tree
 
+SECONDS = 20.0
 CPU_SECONDS, MEGABYTES = 2.0, 500.0  # beyond importing torch
 SMALL = "total_steps=600 algo.learning_starts=100 algo.batch_size=16 algo.buffer_size=400 model.hidden=[8]"
 BASES = {
@@ -89,11 +92,8 @@ def template(base: str) -> Path:
 
 def prepared(base: str, verb: str, folder: Path) -> tuple[Path, Path, Path]:
     """A run, what is none of its business, and the folder of a reader who has a module called planted."""
-    run, outside, work = (
-        folder / "runs" / "dqn-task" / "20250101-000000-abcd",
-        folder / "outside",
-        folder / "work",
-    )
+    run = folder / "runs" / "dqn-task" / "20250101-000000-abcd"
+    outside, work = folder / "outside", folder / "work"
     shutil.copytree(template(base) / ("part" if verb == "resume" else "whole"), run)
     (outside / "folder" / "00000001").mkdir(parents=True)
     for name in ("file", "folder/file", "folder/00000001/file"):
@@ -108,12 +108,8 @@ def attempt(mutation: Mutation, verb: str, seed: int, folder: Path) -> str:
     run, outside, work = prepared(mutation.base, verb, folder)
     run = mutation.change(run, outside, random.Random(seed)) or run
     before = _around(folder, run)
-    if verb == "load":
-        seen = Child(partial(_load, run), work).end(20)
-    else:
-        seen = rlrun(
-            [verb, os.path.relpath(run, work), *(["--episodes=2"] if verb == "record" else [])], work
-        )
+    words = [verb, os.path.relpath(run, work), *(["--episodes=2"] if verb == "record" else [])]
+    seen = Child(partial(_load, run), work).end(SECONDS) if verb == "load" else rlrun(words, work, SECONDS)
     return judged(mutation, verb, seen, changes(before, _around(folder, run)))
 
 
@@ -138,7 +134,7 @@ def judged(mutation: Mutation, verb: str, seen: Seen, changed: str) -> str:
 def _answered(mutation: Mutation, verb: str, seen: Seen) -> list[str]:
     """What is wrong with an answer that did no harm."""
     must_work = mutation.name == "untouched" or verb in mutation.unharmed or not looks(verb, mutation.touches)
-    must_work |= mutation.touches == "status.json" and "link" not in mutation.name and verb != "resume"
+    must_work |= mutation.touches == "status.json" and not re.search("link|pipe|socket|folder", mutation.name)
     must_work &= (mutation.base, verb) != ("walk", "play")  # a series has no picture
     refusal = seen.err.rpartition("rlrun: ")[2].strip().splitlines()
     if seen.code not in (0, 1, 2) or (seen.code and not refusal):
@@ -155,8 +151,6 @@ def _answered(mutation: Mutation, verb: str, seen: Seen) -> list[str]:
 
 
 def _load(run: Path) -> int:
-    import sys
-
     import rlrun
     from rlrun.config import ConfigError
     from rlrun.runs.checkpoint import CheckpointError

@@ -40,8 +40,8 @@ ENTRIES = {
 }
 TO_COME = (
     "play.gif episodes episodes/dataset.json .status.json.tmp .summary.json.tmp .run.json.tmp "
-    ".config.yaml.tmp lock.held policy.png report.md report.json folds.json test_steps.csv.gz equity.png ckpt/.tmp-1 "
-    "ckpt/00000999 ckpt/replay .curve.png.tmp .report.md.tmp .play.gif.tmp tb/seed=2"
+    ".config.yaml.tmp lock.held policy.png report.md report.json folds.json test_steps.csv.gz equity.png "
+    "ckpt/.tmp-1 ckpt/00000999 ckpt/replay .curve.png.tmp .report.md.tmp .play.gif.tmp tb/seed=2"
 )
 
 

@@ -2,7 +2,8 @@
 
 `odd(NAME, EXPECTED, ...)` makes one out of `Fine` by replacing parts of it. EXPECTED is what is right:
 "trains": to the end, every action legal; "same": and to the very numbers of `Fine`; "refused": exit 2, before
-a folder is made; "named": that, or stopped in a few lines; "either": trained or named; "sleeps", "dies": said so. What trains must also resume to the same bits, or say that it is not exact.
+a folder is made; "named": that, or stopped in a few lines; "either": trained or named; "sleeps" and "dies" are
+what they say. What trains must also resume to the same bits, or say before it begins that it is not exact.
 """
 
 from __future__ import annotations
