@@ -174,7 +174,7 @@ def pairs() -> Iterator[Case]:
     bandits = "epsilon_greedy ucb softmax gradient_bandit thompson thompson_gaussian"
     foreign = dict.fromkeys(bandits.split(), continuous)
     foreign |= dict.fromkeys("td dyna_q policy_iteration value_iteration".split(), boxes)
-    foreign |= {"dqn": continuous, "sac": discrete, "td3": discrete, "mpc": "bandit recall"}
+    foreign |= {"dqn": continuous, "sac": discrete, "td3": discrete}
     foreign |= {"bc": "frozen_lake taxi", "cql": "frozen_lake taxi"}
     for recipe in catalog.recipes("algo"):
         entry = catalog.entry("algo", recipe)
