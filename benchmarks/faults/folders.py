@@ -25,15 +25,18 @@ from faults.process import Child, Seen, changes, rlrun, start, tree
 
 SECONDS = 20.0
 CPU_SECONDS, MEGABYTES = 2.0, 500.0  # beyond importing torch
-SMALL = "total_steps=600 algo.learning_starts=100 algo.batch_size=16 algo.buffer_size=400 model.hidden=[8]"
+SMALL = (
+    "total_steps=450 checkpoint.every_steps=150 algo.learning_starts=100 algo.batch_size=16 "
+    "algo.buffer_size=400 model.hidden=[8]"
+)
 BASES = {
     "plain": "algo=dqn env=cartpole env.max_steps=50 replicas=2 eval.episodes=3 eval.during=2",
-    "walk": "algo=dqn env=series env.price=close eval=walk_forward eval.n_folds=2 eval.stats.n_boot=100",
+    "walk": "algo=dqn env=series env.price=close eval=walk_forward eval.n_folds=2",
 }
 VERBS = ("evaluate", "play", "record", "resume", "compare", "report", "load")
 # What each verb reads and writes: damage to the rest must not bother it. `resume` looks at everything.
 LOOKS = {
-    "evaluate": "run.json ckpt summary.json",
+    "evaluate": "run.json ckpt summary.json report.json",
     "play": "run.json ckpt play.gif .play.gif.tmp",
     "record": "run.json ckpt episodes",
     "compare": "run.json summary.json",
@@ -75,9 +78,9 @@ def template(base: str) -> Path:
     """A finished run and, beside it, one that was killed on its way; made once by each process."""
     place = campaign.ROOT / f"{base}-{os.getpid()}"
     place.mkdir()
-    rows = np.random.default_rng(0).normal(0, 1, 1200).cumsum() + 100
+    rows = np.random.default_rng(0).normal(0, 1, 800).cumsum() + 100
     (place / "table.csv").write_text("time,close\n" + "".join(f"{i},{x:.3f}\n" for i, x in enumerate(rows)))
-    words = [*BASES[base].split(), *SMALL.split(), "checkpoint.every_steps=200"]
+    words = [*BASES[base].split(), *SMALL.split()]
     words += [f"env.path={place / 'table.csv'}"] if base == "walk" else []
     seen = start([*words, "out=runs"], place).end(120)
     assert seen.code == 0, seen.err
@@ -86,7 +89,7 @@ def template(base: str) -> Path:
     shutil.copytree(place / "whole", place / "part")
     shutil.rmtree(max((place / "part" / "ckpt").iterdir()))
     (place / "part" / "summary.json").unlink()
-    (place / "part" / "status.json").write_text('{"status": "running", "step": 400, "reason": ""}')
+    (place / "part" / "status.json").write_text('{"status": "running", "step": 300, "reason": ""}')
     return place
 
 
