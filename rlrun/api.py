@@ -13,8 +13,8 @@ from rlrun.lazy import torch
 from rlrun.report.pages import draw, shown
 from rlrun.runs import run as runs
 from rlrun.runs.folder import RunFolder
+from rlrun.runs.memory import prepared
 from rlrun.runs.run import Result
-from rlrun.runs.task import Task
 
 
 def run(overrides: Sequence[str], config_dir: str | Path | None = None, *, quiet: bool = False) -> Result:
@@ -26,7 +26,7 @@ def train(
     config: RunConfig, *, folder: Path | None = None, overrides: Sequence[str] = (), quiet: bool = False
 ) -> Result:
     """Train and judge a composed config, draw its pictures, and print its table unless `quiet`."""
-    task = Task.of(config)  # what it refuses is refused before torch is imported
+    task = prepared(config)
     with threads(config.threads):
         keep_freed_memory()
         return _reported(lambda: runs.execute(config, folder=folder, overrides=overrides, task=task), quiet)

@@ -20,6 +20,7 @@ from rlrun.runs.folder import RunFolder
 from rlrun.runs.listener import Listener
 from rlrun.runs.load import Saved, initialise, load, restore, training_envs
 from rlrun.runs.log import say
+from rlrun.runs.memory import prepared
 from rlrun.runs.policy import Policy
 from rlrun.runs.session import Session, Stopped
 from rlrun.runs.summary import aggregate, replica_rows, summarise
@@ -52,7 +53,7 @@ def execute(
         ConfigError: before anything is written.
         session.Stopped: by a signal, after saving.
     """
-    task = task or Task.of(config)
+    task = task or prepared(config)
     listeners = listener.chosen(config, say)
     algo = build(config, task.spec())
     if config.init_from:
@@ -81,7 +82,7 @@ def resume(folder: Path) -> Result:
     for name, now in identity.surroundings(record["config"]["threads"]).items():
         if record.get(name) != now:
             say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
-    task = Task.of(from_dict(record["config"]))
+    task = prepared(from_dict(record["config"]))
     if task.data_sha256 != record["data_sha256"]:
         raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
     listeners = listener.chosen(task.config, say)
