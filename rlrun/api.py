@@ -13,9 +13,9 @@ from rlrun.files import WriteError, writing
 from rlrun.report.pages import draw, shown
 from rlrun.runs import run as runs
 from rlrun.runs.folder import RunFolder
+from rlrun.runs.memory import prepared
 from rlrun.runs.process import Failed, computing, contained
 from rlrun.runs.run import Result
-from rlrun.runs.task import Task
 from rlrun.runs.watchdog import watched
 
 
@@ -29,7 +29,7 @@ def train(
 ) -> Result:
     """Train and judge a composed config, draw its pictures, and print its table unless `quiet`."""
     with contained(), watched():
-        task = Task.of(config)  # what it refuses is refused before torch is imported
+        task = prepared(config)  # what it refuses is refused before torch is imported
         task.tried  # noqa: B018  (as is what its env does wrong from the first)
         return _reported(runs.execute(config, folder=folder, overrides=overrides, task=task), quiet)
 

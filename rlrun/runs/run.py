@@ -25,6 +25,7 @@ from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.listener import Listener
 from rlrun.runs.load import Saved, check_replay, initialise, load, numbers, opened, restore, training_envs
 from rlrun.runs.log import say
+from rlrun.runs.memory import prepared
 from rlrun.runs.policy import Policy
 from rlrun.runs.process import Failed, Stopped, asked, computing, deferred, farewell, fault, stoppable
 from rlrun.runs.session import Session
@@ -61,7 +62,7 @@ def execute(
         Stopped: by a signal; what was trained is saved.
         Failed: by a fault that needs no traceback, such as a full disk.
     """
-    task = task or Task.of(config)  # what it refuses is refused before torch is imported
+    task = task or prepared(config)
     run = RunFolder.new(config) if folder is None else RunFolder(folder)
     with stoppable(), _claimed(run), computing(config.threads):
         listeners = listener.chosen(config, say)
@@ -95,7 +96,7 @@ def resume(folder: Path, restart: bool = False) -> Result:
                 if record.get(name) != now:
                     say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
             with sound(run):
-                task = Task.of(config)
+                task = prepared(config)
             if task.data_sha256 != record["data_sha256"]:
                 changed = f"the data of {folder} have changed since it began"
                 raise ConfigError(changed, "start a new run on them")
