@@ -73,7 +73,7 @@ class RecurrentConfig:
 
     encoder: list[int] = key("widths of the layers before the memory; empty: none")
     hidden_size: int = key("width of the memory", min=1)
-    layers: int = key("stacked memory layers", min=1)
+    layers: int = key("stacked memory layers", min=1, max=64)
     forget_bias: float = key("initial bias of the gate that keeps the memory (forget; a GRU's update gate)")
     head: list[int] = key("widths of the layers after the memory; empty: none")
     activation: str = key("relu or tanh, of encoder and head", choices=ACTIVATIONS)

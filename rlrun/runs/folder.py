@@ -37,7 +37,7 @@ from rlrun.files import (
     remove,
     write_atomic,
 )
-from rlrun.runs.shape import PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
+from rlrun.runs.shape import IMPORTS, PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
 
@@ -210,8 +210,8 @@ class RunFolder:
         Raises:
             ConfigError: run.json is damaged.
         """
-        config = self.read_record()["config"]
-        module, colon, _ = config["env"].get("id", "").partition(":")
+        config = self._read_json(self.record, IMPORTS)["config"]
+        module, colon, _ = (config.get("env", {}).get("id") or "").partition(":")
         names = [*config.get("imports", []), *([module] if colon else [])]
         return [name for name in names if name not in sys.modules]
 
