@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -122,6 +123,11 @@ def append_to(path: Path) -> BinaryIO:
     return file
 
 
+def create(path: Path) -> BinaryIO:
+    """A new file, unbuffered; FileExistsError where anything is there, be it a link."""
+    return os.fdopen(_open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb", buffering=0)
+
+
 def make_folder(path: Path, within: Path) -> None:
     """Make a folder and those above it, down from `within`; NotADirectoryError where a link is in the way."""
     place = within
@@ -145,9 +151,34 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
+class WriteError(OSError):
+    """What could not be written: where, and why."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(error.errno, error.strerror or str(error), str(path))
+
+    def __str__(self) -> str:
+        return f"{self.filename} could not be written: {self.strerror}"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Name the file where the system does not: a full disk says so without saying where."""
+    try:
+        yield
+    except WriteError:
+        raise
+    except OSError as error:
+        raise WriteError(path, error) from None
+
+
 def write_synced(path: Path, data: bytes) -> None:
-    """Write and fsync a new file; FileExistsError where anything is there, be it a link."""
-    with os.fdopen(_open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+    """Write and fsync a new file.
+
+    Raises:
+        WriteError: the disk is full, fails, or may not be written to; or anything is there, be it a link.
+    """
+    with writing(path), os.fdopen(_open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -159,10 +190,11 @@ def write_atomic(path: Path, data: bytes) -> None:
     A link is replaced, and not followed.
     """
     temporary = path.with_name(f".{path.name}.tmp")
-    remove(temporary)  # of a process that was killed
-    write_synced(temporary, data)
-    temporary.replace(path)
-    sync_folder(path.parent)
+    with writing(path):
+        remove(temporary)  # of a process that was killed
+        write_synced(temporary, data)
+        temporary.replace(path)
+        sync_folder(path.parent)
 
 
 def sync_folder(path: Path) -> None:
@@ -187,7 +219,7 @@ def lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
     """
     handle = _open(path, os.O_CREAT | os.O_RDWR)
     try:
-        if _taken(handle):
+        if _taken(handle, patience=0.2):  # one that looks whether it is held holds it for a moment
             yield
             return
         held = path.with_name(f"{path.name}.held")
@@ -204,18 +236,39 @@ def lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
         os.close(handle)
 
 
-def _taken(handle: int) -> bool:
-    """Lock an open file as this system does it; false where it knows no locks."""
+def locked(path: Path) -> bool:
+    """Whether a process holds a lock; nothing is written."""
+    if path.with_name(f"{path.name}.held").exists():
+        return True
+    try:
+        handle = os.open(path, os.O_RDONLY | _CAREFULLY)
+    except OSError:  # there is none
+        return False
+    try:
+        _taken(handle)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
+def _taken(handle: int, patience: float = 0.0) -> bool:
+    """Lock an open file as this system does it, within some seconds; false where it knows no locks."""
     try:
         posix = importlib.import_module("fcntl")
     except ImportError:
         pass
     else:
-        try:
-            posix.flock(handle, posix.LOCK_EX | posix.LOCK_NB)
-        except OSError:
-            raise BlockingIOError("") from None
-        return True
+        until = time.monotonic() + patience
+        while True:
+            try:
+                posix.flock(handle, posix.LOCK_EX | posix.LOCK_NB)
+                return True
+            except OSError:
+                if time.monotonic() >= until:
+                    raise BlockingIOError("") from None
+                time.sleep(0.02)
     try:
         windows = importlib.import_module("msvcrt")
     except ImportError:

@@ -33,6 +33,9 @@ def doctor(arguments: list[str], as_json: bool) -> int:
         "render": ("pillow", "pygame-ce"),
         "box2d": ("box2d",),
         "minari": ("minari",),
+        "atari": ("ale-py", "opencv-python-headless"),
+        "mujoco": ("mujoco",),
+        "minigrid": ("minigrid",),
     }
     rows, missing = [("python", platform.python_version(), "")], []
     for extra, packages in wanted.items():

@@ -8,7 +8,6 @@ import os
 import sys
 from pathlib import Path
 
-from rlrun.cli.train import stoppable
 from rlrun.cli.words import override, verb_parser
 from rlrun.config import ConfigError
 from rlrun.config.keys import legible
@@ -40,14 +39,15 @@ def run_folder(path: str) -> Path:
 
 
 def _allow(folder: Path, allowed: bool) -> None:
-    """A run folder is data: what it names is imported only where this command line allows it."""
+    """A run folder is data: what it names is imported where this command line allows it, or one's own did."""
     from rlrun.config import catalog
     from rlrun.runs.folder import RunFolder
 
-    names = RunFolder(folder).imports()
-    if names and not allowed:
+    names, doubts = RunFolder(folder).imports()
+    if doubts and not allowed:
         raise ConfigError(
-            f"{folder} asks to import {', '.join(names)}",
+            f"{folder} asks to import {', '.join(doubts)}",
+            "; ".join(dict.fromkeys(doubts.values())),
             "if you trust that code, add --allow-import",
         )
     catalog.import_modules(names)
@@ -141,14 +141,16 @@ def record(arguments: list[str], as_json: bool) -> int:
 def resume(arguments: list[str], as_json: bool) -> int:
     from rlrun.runs.folder import RunFolder
 
-    args = _run_parser("resume", "Go on with an interrupted run, to the same bits.").parse_args(arguments)
+    parser = _run_parser("resume", "Go on with an interrupted run, to the same bits.")
+    parser.add_argument(
+        "--restart", action="store_true", help="begin again at step 0 if every checkpoint is lost or damaged"
+    )
+    args = parser.parse_args(arguments)
     folder = _opened(args)
     finished = RunFolder(folder).summary_file.exists()
     from rlrun.api import resume
 
-    result = stoppable(lambda: resume(folder, quiet=as_json))
-    if isinstance(result, int):
-        return result
+    result = resume(folder, restart=args.restart, quiet=as_json)
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
     elif finished:

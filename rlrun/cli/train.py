@@ -5,18 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rlrun.boundary import EnvError
 from rlrun.cli.hints import misread
+from rlrun.cli.words import refuse
 from rlrun.config import ConfigError
 from rlrun.config.keys import legible
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from rlrun.runs.run import Result
 
 
 def train(arguments: list[str], as_json: bool) -> int:
@@ -36,9 +35,7 @@ def train(arguments: list[str], as_json: bool) -> int:
         return _hydra_main(flags, args.overrides, as_json)
     from rlrun.api import train as execute
 
-    result = stoppable(lambda: execute(config, overrides=args.overrides, quiet=as_json))
-    if isinstance(result, int):
-        return result
+    result = execute(config, overrides=args.overrides, quiet=as_json)
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
     return result.exit_code
@@ -56,16 +53,6 @@ def nothing_said(usage: str, as_json: bool) -> int:
     else:
         print(legible(f"{usage}\nrlrun train would run\n  {line}"))
     return 0
-
-
-def stoppable(train: Callable[[], Result]) -> Result | int:
-    """The result of training, or the exit code of a signal that stopped it."""
-    from rlrun.runs.session import Stopped
-
-    try:
-        return train()
-    except Stopped as stop:
-        return stop.exit_code
 
 
 def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -153,9 +140,11 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         output = Path(hydra_config.runtime.output_dir)
         folder = None if output == Path.cwd() else output
         told = list(hydra_config.overrides.task)
-        result = stoppable(lambda: execute(config, folder=folder, overrides=told, quiet=as_json))
-        if isinstance(result, int):
-            raise SystemExit(result)  # a signal ends the whole sweep
+        try:
+            result = execute(config, folder=folder, overrides=told, quiet=as_json)
+        except EnvError as error:
+            refuse(error, False)
+            raise _JobFailed(f"{output} failed") from None
         results.append({"run": str(result.folder)} | result.summary)
         if result.exit_code:
             raise _JobFailed(f"{result.folder} failed")

@@ -71,6 +71,7 @@ class Episodes(Evaluation):
             step=step,
             device=self.run.device,
             dtype=self.run.dtype,
+            limit=self.run.longest_episode,
         )[0]
 
     def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:

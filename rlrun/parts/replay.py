@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from rlrun.rng import Stream
 
-_FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "first", "valid")
-
 
 class Draw(NamedTuple):
     """Which stored steps make up a minibatch, and what is to be known of the choice."""
@@ -176,6 +174,4 @@ class Replay:
 
 
 def _values(rollout: Rollout) -> dict[str, Tensor]:
-    return {name: getattr(rollout, name) for name in _FIELDS} | {
-        f"extras.{name}": value for name, value in rollout.extras.items()
-    }
+    return rollout.fields() | {f"extras.{name}": value for name, value in rollout.extras.items()}

@@ -131,9 +131,8 @@ def _labels(tasks: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, str]:
 
 def _status(run: RunFolder) -> str:
     """How far a run without scores has come."""
-    status = run.status()
-    known = status["status"] != "unknown"
-    return f"{status['status']} at step {status['step']:,}" if known else "unfinished"
+    status, step = run.state
+    return status if status == "unfinished" else f"{status} at step {step:,}"
 
 
 def compare(paths: Sequence[Path], as_json: bool = False) -> int:

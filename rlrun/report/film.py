@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from rlrun import envs
-from rlrun.collector import mode_of
+from rlrun.boundary import mode_of
 from rlrun.config import ConfigError
 from rlrun.evals.play import play
 from rlrun.files import write_atomic
@@ -45,7 +45,7 @@ def film(folder: Path, out: Path, replica: int = 0) -> float:
         raise ConfigError(
             f"{folder}: this environment cannot be drawn", "play works with native and Gymnasium envs"
         )
-    fps = int(env.metadata.get("render_fps", 30))
+    fps = int(env.metadata.get("render_fps") or 30)
     index = np.arange(1 if training is None else env.num_envs)[None]
     seed = child(keys([run.replicas()[replica].seed], "play")[:, None], index)
     goes_on = training is not None and training.obs is not None
@@ -53,17 +53,21 @@ def film(folder: Path, out: Path, replica: int = 0) -> float:
         player = policy.player(training.memory if training and goes_on else None)
     under_way = training.obs if training and goes_on else None
     limit = _ENDLESS_SECONDS * fps if goes_on else _MAX_FRAMES
-    total, frames = 0.0, []
+    total = 0.0
+    frames: list[Image.Image] = []
 
-    def watched(obs: np.ndarray, first: np.ndarray) -> np.ndarray:
-        frames.append(Image.fromarray(env.render_frame(0)))  # what the agent looks at
-        return player(obs, first)
+    def watched(obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        if len(frames) < limit - 1:
+            frames.append(Image.fromarray(env.render_frame(0)))  # what the agent looks at
+        return player(obs, first, mask)
 
     try:
-        for now in play(env, watched, seed, under_way=under_way):
+        longest = None if goes_on else run.config().longest_episode
+        for now in play(env, watched, seed, under_way=under_way, limit=longest):
             total += float(now.reward[0, 0])
-            if len(frames) >= limit - 1 or now.terminated[0, 0] or now.truncated[0, 0]:
-                break
+            over = now.terminated[0, 0] or now.truncated[0, 0]
+            if over or (goes_on and len(frames) >= limit - 1):
+                break  # of a longer episode the beginning and the end are shown
         frames.append(Image.fromarray(env.render_frame(0)))
     except (NotImplementedError, ImportError) as error:
         raise ConfigError(f"{folder}: {error}") from None

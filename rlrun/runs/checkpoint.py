@@ -21,7 +21,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrun.config import ConfigError
-from rlrun.files import make_folder, parse_json, read_declared, read_json, remove, sync_folder, write_synced
+from rlrun.files import (
+    WriteError,
+    make_folder,
+    parse_json,
+    read_declared,
+    read_json,
+    remove,
+    sync_folder,
+    write_synced,
+    writing,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,12 +59,28 @@ def save(
     """Write checkpoint `number` under `folder`, then drop all but the newest two.
 
     Raises:
-        OSError: the disk is full or fails, or `folder` is a link; older checkpoints are then untouched.
+        WriteError: the disk is full or fails, or `folder` is a link; older checkpoints are then untouched.
     """
+    temporary = folder / f".tmp-{os.getpid()}"
+    try:
+        with writing(folder):
+            return _save(folder, temporary, number, files, state)
+    except WriteError:
+        with suppress(OSError):
+            remove(temporary)  # what is left of it fills the disk
+        raise
+
+
+def _save(
+    folder: Path,
+    temporary: Path,
+    number: int,
+    files: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+) -> Path:
     from safetensors.torch import save as encode
 
     make_folder(folder, folder.parent)
-    temporary = folder / f".tmp-{os.getpid()}"
     for leftover in folder.glob(".tmp-*"):  # of a process that was killed while saving
         with suppress(OSError):
             remove(leftover)

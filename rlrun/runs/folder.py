@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shlex
-import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -22,14 +22,17 @@ from pathlib import Path
 from typing import Any
 
 from rlrun import registry
+from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
 from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica
 from rlrun.files import (
+    WriteError,
     inflate,
     lines_of,
     lock,
+    locked,
     make_folder,
     parse_json,
     read_json,
@@ -37,6 +40,7 @@ from rlrun.files import (
     remove,
     write_atomic,
 )
+from rlrun.runs.imports import doubts, named
 from rlrun.runs.shape import IMPORTS, PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
@@ -44,6 +48,7 @@ from rlrun.spaces import Space
 SCHEMA = 1  # of run.json
 _JSON, _LINE = 1 << 24, 1 << 16  # bytes of a JSON file, and of a line of metrics
 _DEEP = 32  # folders below which no run is looked for
+_status = threading.Lock()  # held while a status is written
 
 
 @contextmanager
@@ -51,7 +56,7 @@ def sound(what: object) -> Iterator[None]:
     """Within it, whatever a stranger's files can raise is a refusal: the one place for that."""
     try:
         yield
-    except ConfigError:
+    except (ConfigError, EnvError, WriteError):
         raise
     except Exception as error:
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
@@ -204,16 +209,15 @@ class RunFolder:
     def replicas(self) -> list[Replica]:
         return _replicas(self.read())
 
-    def imports(self) -> list[str]:
-        """The modules that a run names, of its own accord or in its env's id, and nobody has imported.
+    def imports(self) -> tuple[list[str], dict[str, str]]:
+        """The modules that a run names, and why not to trust those that are not files of one's own.
 
         Raises:
             ConfigError: run.json is damaged.
         """
-        config = self._read_json(self.record, IMPORTS)["config"]
-        module, colon, _ = (config.get("env", {}).get("id") or "").partition(":")
-        names = [*config.get("imports", []), *([module] if colon else [])]
-        return [name for name in names if name not in sys.modules]
+        record = self._read_json(self.record, IMPORTS)
+        with sound(self.record):
+            return named(record["config"]), doubts(record, self.path)
 
     # how far it is, and what it scored
 
@@ -225,11 +229,33 @@ class RunFolder:
             return {"status": "unknown", "step": 0, "reason": ""}
 
     def set_status(self, status: str, step: int, reason: str = "") -> None:
-        """running, finished, failed or interrupted, with a one-line reason."""
-        record = {"status": status, "step": step, "reason": reason}
-        if self.status_file.is_dir() and not self.status_file.is_symlink():
-            remove(self.status_file)
-        write_atomic(self.status_file, json.dumps(record).encode())
+        """running, finished, failed or interrupted, with the last checkpoint's step and a one-line reason."""
+        record = {"status": status, "step": step, "reason": reason, "time": round(time.time(), 3)}
+        # A process that must leave at once says so from another thread; 0.2 s is more than a write takes.
+        if _status.acquire(timeout=0.2):
+            try:
+                if self.status_file.is_dir() and not self.status_file.is_symlink():
+                    remove(self.status_file)
+                write_atomic(self.status_file, json.dumps(record).encode())
+            finally:
+                _status.release()
+
+    @property
+    def state(self) -> tuple[str, int]:
+        """The status and the step of the last checkpoint: "killed" where nobody trains a run that is running.
+
+        What cannot be read is "unfinished" at step 0.
+        """
+        record = self.status()
+        status: str = record["status"]
+        if status == "unknown":
+            return "unfinished", 0
+        return "killed" if status == "running" and not self.in_use else status, record["step"]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process trains here now."""
+        return locked(self.lock_file)
 
     def summary(self) -> dict[str, Any]:
         """summary.json.

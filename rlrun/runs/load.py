@@ -14,7 +14,7 @@ from rlrun.collector import Collector
 from rlrun.config import ConfigError
 from rlrun.config.plain import from_dict
 from rlrun.config.run import RunConfig
-from rlrun.core import Algorithm, Spec
+from rlrun.core import MASKS, Algorithm, Spec
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
 from rlrun.runs.checkpoint import Checkpoint
@@ -89,6 +89,8 @@ def check_replay(leaves: Mapping[str, Tensor], spec: Spec) -> None:
             wanted = kind, list(space.shape)
         elif field in ("reward", "terminated", "truncated", "first", "valid"):
             wanted = spec.dtype if field == "reward" else "bool", []
+        elif field in MASKS:
+            wanted = "bool", [sum(spec.action.choices)]
         else:
             continue
         if (str(leaf.dtype).removeprefix("torch."), list(leaf.shape[3:])) != wanted:
@@ -161,6 +163,7 @@ def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> P
         config.total_steps,
         "cpu",
         config.dtype,
+        masks=bool(record.get("masks", False)),
         most=saved.most,
     )
     with sound(run_folder):
@@ -174,7 +177,7 @@ def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> P
 def _with_capabilities(spec: Spec, config: RunConfig, run: RunFolder) -> Spec:
     """Algorithms that are built from a table or dynamics get them again."""
     needs = registry.entry_of(config.algo).build.needs_of(config.algo)
-    if needs and (names := run.imports()):
+    if needs and (names := run.imports()[1]):
         raise ConfigError(
             f"{run} asks to import {', '.join(names)}", "if you trust that code, import it first"
         )

@@ -19,9 +19,10 @@ _NUMBER = (float, None)
 _WINDOW = [int]
 
 REPLICA = {"replica": int, "seed": int, "fold": (int, None), "variant?": int}
-IMPORTS = {
-    "config": {"env?": {"id?": (str, None)}, "imports?": [str]}
-}  # all of it that says what is imported
+IMPORTS = {  # all of run.json that says what is imported
+    "config": {"env": {"id?": (str, None)}, "imports?": [str]},
+    "modules?": {"*": {"*": object}},
+}
 RECORD = {
     "schema": int,
     "config": {
@@ -37,6 +38,7 @@ RECORD = {
     },
     "obs": {"kind": str},
     "action": {"kind": str},
+    "masks?": bool,
     "replicas": [REPLICA],
     "data_sha256": (str, None),
     "config_hash?": str,
