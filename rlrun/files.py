@@ -55,7 +55,7 @@ def read_regular(path: Path, limit: int, *, links: bool = False) -> bytes:
 def read_declared(path: Path, size: Any, sha256: Any) -> bytes:
     """The bytes of a file, which must be those that another file declares; tensors have a sound beginning."""
     if type(size) is not int or not 0 <= size <= _LARGEST or path.lstat().st_size != size:
-        raise ValueError(f"{path.name} has not the size that was written down")
+        raise ValueError(f"{path.name} does not match its checksum: it has another size")
     if path.suffix == ".safetensors":  # before a file is read that has holes for content
         with os.fdopen(_open(path), "rb") as file:
             if not 1 < int.from_bytes(file.read(8), "little") <= size - 8:

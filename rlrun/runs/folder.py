@@ -41,7 +41,7 @@ from rlrun.files import (
     write_atomic,
 )
 from rlrun.runs.imports import doubts, named
-from rlrun.runs.shape import PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
+from rlrun.runs.shape import IMPORTS, PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
 
@@ -216,11 +216,9 @@ class RunFolder:
         Raises:
             ConfigError: run.json is damaged.
         """
-        record = self.read_record()
-        try:
+        record = self._read_json(self.record, IMPORTS)
+        with sound(self.record):
             return named(record["config"]), doubts(record, self.path)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise ConfigError(f"{self.record} is damaged: {error}") from None
 
     # how far it is, and what it scored
 
