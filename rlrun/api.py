@@ -9,12 +9,13 @@ from typing import Any
 from rlrun.config.compose import compose
 from rlrun.config.keys import legible
 from rlrun.config.run import RunConfig
+from rlrun.files import WriteError, writing
 from rlrun.report.pages import draw, shown
 from rlrun.runs import run as runs
 from rlrun.runs.folder import RunFolder
-from rlrun.runs.process import computing, contained
+from rlrun.runs.memory import prepared
+from rlrun.runs.process import Failed, computing, contained
 from rlrun.runs.run import Result
-from rlrun.runs.task import Task
 from rlrun.runs.watchdog import watched
 
 
@@ -28,7 +29,7 @@ def train(
 ) -> Result:
     """Train and judge a composed config, draw its pictures, and print its table unless `quiet`."""
     with contained(), watched():
-        task = Task.of(config)  # what it refuses is refused before torch is imported
+        task = prepared(config)  # what it refuses is refused before torch is imported
         task.tried  # noqa: B018  (as is what its env does wrong from the first)
         return _reported(runs.execute(config, folder=folder, overrides=overrides, task=task), quiet)
 
@@ -52,15 +53,21 @@ def report(folder: Path) -> str:
     """Make a run's pictures and its report again from its files; the text that its end printed."""
     run = RunFolder(folder)
     run.summary()  # refuses a run that has not ended
-    policy = draw(run, plots=True)
+    with writing(run.path):
+        policy = draw(run, plots=True)
     return policy + shown(run)
 
 
 def _reported(result: Result, quiet: bool) -> Result:
     run = RunFolder(result.folder)
-    config = run.config()
-    with computing(config.threads):
-        policy = draw(run, plots=config.log.plot)
+    config, policy, unwritten = run.config(), "", None
+    try:
+        with computing(config.threads), writing(run.path):
+            policy = draw(run, plots=config.log.plot)
+    except WriteError as error:  # what it scored is worth more than its pictures
+        unwritten = Failed(f"{error}; rlrun report {run.quoted} draws it again")
     if not quiet:
         print(legible(policy + shown(run)))  # the only line of a run that goes to stdout
+    if unwritten:
+        raise unwritten
     return result

@@ -55,7 +55,7 @@ def read_regular(path: Path, limit: int, *, links: bool = False) -> bytes:
 def read_declared(path: Path, size: Any, sha256: Any) -> bytes:
     """The bytes of a file, which must be those that another file declares; tensors have a sound beginning."""
     if type(size) is not int or not 0 <= size <= _LARGEST or path.lstat().st_size != size:
-        raise ValueError(f"{path.name} has not the size that was written down")
+        raise ValueError(f"{path.name} does not match its checksum: it has another size")
     if path.suffix == ".safetensors":  # before a file is read that has holes for content
         with os.fdopen(_open(path), "rb") as file:
             if not 1 < int.from_bytes(file.read(8), "little") <= size - 8:
@@ -178,7 +178,12 @@ def write_synced(path: Path, data: bytes) -> None:
     Raises:
         WriteError: the disk is full, fails, or may not be written to; or anything is there, be it a link.
     """
-    with writing(path), os.fdopen(_open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
+    with writing(path):
+        _write(path, data)
+
+
+def _write(path: Path, data: bytes) -> None:
+    with os.fdopen(_open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
@@ -188,12 +193,19 @@ def write_atomic(path: Path, data: bytes) -> None:
     """Replace a file's content in one step: readers see the old or the new, never a part.
 
     A link is replaced, and not followed.
+
+    Raises:
+        WriteError: the disk is full, fails, or may not be written to; the old content is untouched.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     with writing(path):
         remove(temporary)  # of a process that was killed
-        write_synced(temporary, data)
-        temporary.replace(path)
+        try:
+            _write(temporary, data)
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
         sync_folder(path.parent)
 
 

@@ -175,7 +175,7 @@ class Discriminator(Stateful):
         dtype, device = getattr(torch, spec.dtype), torch.device(spec.device)
         self.encodings = [nn.Encoding(space, dtype, device) for space in (spec.obs, spec.action)]
         width = sum(encoding.size for encoding in self.encodings)
-        init = nn.Init(Stream(spec.seeds, "discriminator/init"), network.init, dtype, spec.device)
+        init = nn.Init.of(spec, Stream(spec.seeds, "discriminator/init"), network.init)
         self.body = nn.MLP(width, network.hidden, network.activation, init, [(1, 1.0)])
         self.norm = nn.RunningNorm(spec.replicas, width, dtype, spec.device)
         self.optim = nn.Adam(self.body)

@@ -45,7 +45,7 @@ class TDConfig:
         choices=("sarsa", "expected_sarsa", "q_learning"),
     )
     double: bool = key("two tables: one chooses the successor's action, the other values it")
-    n_step: int = key("rewards before the successor that is bootstrapped from", min=1)
+    n_step: int = key("rewards before the successor that is bootstrapped from", min=1, max=10_000)
     epsilon: EpsilonConfig = key("random actions while training")
 
     def conflicts(self, run: RunConfig) -> list[str]:

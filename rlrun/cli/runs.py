@@ -146,6 +146,9 @@ def resume(arguments: list[str], as_json: bool) -> int:
         "--restart", action="store_true", help="begin again at step 0 if every checkpoint is lost or damaged"
     )
     args = parser.parse_args(arguments)
+    run = RunFolder(run_folder(args.run))
+    if run.in_use:  # told before anything slow is imported; the lock itself is taken later
+        raise run.refusal()
     folder = _opened(args)
     finished = RunFolder(folder).summary_file.exists()
     from rlrun.api import resume

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlrun.boundary import EnvError
 from rlrun.cli.hints import misread
-from rlrun.cli.words import refuse
 from rlrun.config import ConfigError
 from rlrun.config.keys import legible
+from rlrun.files import WriteError
+from rlrun.runs.process import Failed, fault
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -110,7 +112,11 @@ def _check_sweep(overrides: list[str], config_dir: str | None) -> None:
 
 
 class _JobFailed(Exception):
-    """A job of a sweep ended with exit code 1; the others go on."""
+    """A job of a sweep ended with exit code 1, which is said at once; the others go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        print(legible(f"rlrun: {reason}"), file=sys.stderr)
 
 
 def _hydra_main(flags: list[str], overrides: list[str], as_json: bool) -> int:
@@ -142,9 +148,13 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         told = list(hydra_config.overrides.task)
         try:
             result = execute(config, folder=folder, overrides=told, quiet=as_json)
-        except EnvError as error:
-            refuse(error, False)
-            raise _JobFailed(f"{output} failed") from None
+        except (EnvError, Failed, WriteError) as error:
+            raise _JobFailed(str(error)) from None
+        except ConfigError:
+            raise
+        except Exception as error:  # somebody's mistake; Hydra would keep it to itself until the end
+            traceback.print_exc()
+            raise _JobFailed(fault(error)) from None
         results.append({"run": str(result.folder)} | result.summary)
         if result.exit_code:
             raise _JobFailed(f"{result.folder} failed")
@@ -155,8 +165,7 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
     try:
         with explained():
             hydra.main(str(catalog.conf_dir()), "config", compose.VERSION_BASE)(job)()
-    except _JobFailed as failure:
-        print(legible(f"rlrun: {failure}"), file=sys.stderr)
+    except _JobFailed:
         code = 1
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1

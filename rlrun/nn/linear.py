@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from rlrun.config import ConfigError
+from rlrun.core import Spec
 from rlrun.rng import Stream
 
 # Weights of fewer columns are stored column by column: a CPU multiplies by them up to five times as fast.
@@ -39,6 +40,12 @@ class Init:
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
     left: list[int] = field(default_factory=lambda: [1 << 62])  # numbers that may yet be drawn, a replica
+
+    @classmethod
+    def of(cls, spec: Spec, stream: Stream, kind: str) -> Init:
+        """That of a network for a spec, which says how many numbers it may have."""
+        left = [] if spec.most is None else [[spec.most]]
+        return cls(stream, kind, getattr(torch, spec.dtype), spec.device, *left)
 
     @property
     def replicas(self) -> int:

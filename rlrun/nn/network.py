@@ -95,15 +95,13 @@ def build_network(
     previous = spec.action if getattr(model_config, "previous_action", False) else None
     width = size(obs_space) + extra_inputs + (size(previous) if previous is not None else 0)
 
-    left = [] if spec.most is None else [[spec.most]]
-
     entry = registry.entry_of(model_config)
     with torch.random.fork_rng(devices=[]):  # a plain module draws its weights from torch's generator
         plan = entry.build(model_config, width)
     body: nn.Module | None = None
     core: Core | None = None
     if isinstance(plan, Plan):
-        weights = Init(init, plan.init, dtype, spec.device, *left)
+        weights = Init.of(spec, init, plan.init)
         layers: list[Any] = []
         if plan.convolutions:
             layers.append(Conv(picture_of(obs_space), width, plan.convolutions, plan.activation, weights))
@@ -120,7 +118,7 @@ def build_network(
             width = core.out_features
         hidden, activation = plan.head, plan.activation
     else:
-        weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device, *left)
+        weights = Init.of(spec, init, getattr(model_config, "init", "uniform"))
         body = _copies(model_config, width, init).to(spec.device, dtype)
         run = partial(_run_body, plan.to(spec.device, dtype), width)
         width = require_pure(plan, run, entry.kind).shape[-1]

@@ -52,6 +52,10 @@ class Replay:
         """Env steps stored per replica."""
         return self.size * self.num_envs
 
+    def step_size(self, rollout: Rollout) -> int:
+        """Bytes of one env step, such as those of a rollout."""
+        return sum(value.shape[3:].numel() * value.element_size() for value in _values(rollout).values())
+
     def add(self, rollout: Rollout) -> None:
         """Copy T rows in, over the oldest ones when full."""
         values: dict[str, Any] = _values(rollout)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -71,6 +72,12 @@ def film(folder: Path, out: Path, replica: int = 0) -> float:
         frames.append(Image.fromarray(env.render_frame(0)))
     except (NotImplementedError, ImportError) as error:
         raise ConfigError(f"{folder}: {error}") from None
+    _write(out, frames, fps)
+    return total
+
+
+def _write(out: Path, frames: list[Any], fps: int) -> None:
+    """The pictures as a GIF, at no more than 25 a second."""
     every = max(fps // 25, 1)  # viewers slow down what is faster
     shown = [frame.quantize(_COLOURS) for frame in (*frames[:-1:every], frames[-1])]
     data, duration = io.BytesIO(), 1000 * every // fps
@@ -82,4 +89,3 @@ def film(folder: Path, out: Path, replica: int = 0) -> float:
         write_atomic(out, data.getvalue())
     except OSError as error:
         raise ConfigError(f"the GIF cannot be written: {error}") from None
-    return total

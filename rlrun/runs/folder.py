@@ -41,7 +41,7 @@ from rlrun.files import (
     write_atomic,
 )
 from rlrun.runs.imports import doubts, named
-from rlrun.runs.shape import PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
+from rlrun.runs.shape import IMPORTS, PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
 
@@ -161,9 +161,10 @@ class RunFolder:
         import yaml
 
         plain = to_dict(config)
-        self._write_json(self.record, {"schema": SCHEMA, "config": plain, **record})
         write_atomic(self.config_yaml, yaml.safe_dump(plain, sort_keys=False).encode())
         write_atomic(self.overrides_yaml, yaml.safe_dump(list(overrides)).encode())
+        # Last: a folder with it is a run.
+        self._write_json(self.record, {"schema": SCHEMA, "config": plain, **record})
 
     def read(self, *, listeners: bool = False) -> dict[str, Any]:
         """run.json, checked; its listeners only if asked for, since what merely reads a run needs none.
@@ -215,11 +216,9 @@ class RunFolder:
         Raises:
             ConfigError: run.json is damaged.
         """
-        record = self.read_record()
-        try:
+        record = self._read_json(self.record, IMPORTS)
+        with sound(self.record):
             return named(record["config"]), doubts(record, self.path)
-        except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-            raise ConfigError(f"{self.record} is damaged: {error}") from None
 
     # how far it is, and what it scored
 
@@ -355,11 +354,14 @@ class RunFolder:
             try:
                 stack.enter_context(lock(self.lock_file, say))
             except BlockingIOError as error:
-                in_use = f"{self} is in use: another process is training there"
-                raise ConfigError(in_use, str(error)) from None
+                raise self.refusal(str(error)) from None
             except (OSError, ValueError) as error:
                 raise ConfigError(f"{self} cannot be locked: {error}") from None
             yield
+
+    def refusal(self, *more: str) -> ConfigError:
+        """What to raise where another process holds the lock."""
+        return ConfigError(f"{self} is in use: another process is training there", *more)
 
 
 def task_names(config: RunConfig) -> tuple[str, str]:

@@ -223,7 +223,8 @@ def fault(error: BaseException) -> str:
     trace = error.__traceback__
     while trace and trace.tb_next:
         trace = trace.tb_next
-    said = " ".join(f"{type(error).__name__}: {error}".split())
+    told = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+    said = " ".join(" ".join(told).split())
     return said[:300] + (place(trace.tb_frame.f_code, trace.tb_lineno) if trace else "")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
@@ -24,6 +25,7 @@ from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.listener import Listener
 from rlrun.runs.load import Saved, check_replay, initialise, load, numbers, opened, restore, training_envs
 from rlrun.runs.log import say
+from rlrun.runs.memory import prepared
 from rlrun.runs.policy import Policy
 from rlrun.runs.process import Failed, Stopped, asked, computing, deferred, farewell, fault, stoppable
 from rlrun.runs.session import Session
@@ -60,7 +62,7 @@ def execute(
         Stopped: by a signal; what was trained is saved.
         Failed: by a fault that needs no traceback, such as a full disk.
     """
-    task = task or Task.of(config)  # what it refuses is refused before torch is imported
+    task = task or prepared(config)
     run = RunFolder.new(config) if folder is None else RunFolder(folder)
     with stoppable(), _claimed(run), computing(config.threads):
         listeners = listener.chosen(config, say)
@@ -87,23 +89,26 @@ def resume(folder: Path, restart: bool = False) -> Result:
         summary = run.summary()
         return Result(run.path, summary, int(any("failed" in row for row in summary["replicas"])))
     config = from_dict(record["config"])
-    with stoppable(), run.lock(say), farewell(_leaving(run)), computing(config.threads):
-        for name, now in identity.surroundings(config.threads).items():
-            if record.get(name) != now:
-                say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
-        with sound(run):
-            task = Task.of(config)
-        if task.data_sha256 != record["data_sha256"]:
-            raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
-        listeners = listener.chosen(config, say)
-        saved, spec = _saved(run, restart), task.spec()
-        with sound(run):
-            algo = build(config, replace(spec, most=numbers(saved)) if saved else spec)
-            if saved:
-                check_replay(saved.files.get("replay", {}), spec)
-        if saved is None and config.init_from:
-            initialise(algo, Path(config.init_from))
-        return _finish(run, task, algo, listeners, saved)
+    with stoppable(), run.lock(say), farewell(_leaving(run)):
+        begins = _begins_again(run, restart)
+        with computing(config.threads):
+            for name, now in identity.surroundings(config.threads).items():
+                if record.get(name) != now:
+                    say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
+            with sound(run):
+                task = prepared(config)
+            if task.data_sha256 != record["data_sha256"]:
+                changed = f"the data of {folder} have changed since it began"
+                raise ConfigError(changed, "start a new run on them")
+            listeners = listener.chosen(config, say)
+            saved, spec = None if begins else _saved(run, restart), task.spec()
+            with sound(run):
+                algo = build(config, replace(spec, most=numbers(saved)) if saved else spec)
+                if saved:
+                    check_replay(saved.files.get("replay", {}), spec)
+            if saved is None and config.init_from:
+                initialise(algo, Path(config.init_from))
+            return _finish(run, task, algo, listeners, saved)
 
 
 @contextmanager
@@ -114,7 +119,7 @@ def _claimed(run: RunFolder) -> Iterator[None]:
         ConfigError: it holds a run, another process is beginning one, or it cannot be made.
         WriteError: the disk is full, or fails.
     """
-    made = [each for each in (run.lock_file, run.path, *run.path.parents) if not os.path.lexists(each)]
+    made = [path for path in (run.path, *run.path.parents) if not os.path.lexists(path)]
     with ExitStack() as held:
         try:
             try:
@@ -131,27 +136,45 @@ def _claimed(run: RunFolder) -> Iterator[None]:
             held.enter_context(farewell(_leaving(run)))
             yield
         except BaseException:
-            for each in made if not run.record.exists() else ():
+            if made and not run.record.exists():
+                shutil.rmtree(run.path, ignore_errors=True)
                 with suppress(OSError):
-                    each.rmdir() if each.is_dir() else each.unlink()
+                    for path in made[1:]:
+                        path.rmdir()
             raise
 
 
-def _saved(run: RunFolder, restart: bool) -> checkpoint.Checkpoint | None:
-    """Where a run goes on from; None where it had not come to a checkpoint, or begins again."""
+def _begins_again(run: RunFolder, restart: bool) -> bool:
+    """Whether there is no checkpoint, as there may not be: none had been written, or it is told to `restart`.
+
+    Raises:
+        CheckpointError: they are lost.
+    """
+    if checkpoint.numbers(run.checkpoints):
+        return False
     status, step = run.state
-    begun = step > 0 or (status == "unfinished" and run.metrics.exists() and run.metrics.stat().st_size > 0)
+    recorded = run.metrics.exists() and run.metrics.stat().st_size > 0
+    if not restart and (step or (status == "unfinished" and recorded)):
+        raise _lost(run, f"its checkpoints are gone: {run.checkpoints} has none")
+    say("there is no checkpoint: beginning again at step 0")
+    return True
+
+
+def _saved(run: RunFolder, restart: bool) -> checkpoint.Checkpoint | None:
+    """The newest whole checkpoint; None where none is, and it is told to `restart` then."""
     try:
-        if checkpoint.numbers(run.checkpoints) or begun:
-            return opened(run)
+        return opened(run)
     except checkpoint.CheckpointError as error:
         if not restart:
-            lost = f"it had come to step {step:,}; rlrun resume {run.quoted} --restart begins again at step 0"
-            raise checkpoint.CheckpointError(f"{error}\n{lost}") from None
-        say(f"{error}: beginning again at step 0")
-    else:
-        say("no checkpoint had been written yet: beginning again at step 0")
-    return None
+            raise _lost(run, str(error)) from None
+        for note in (*str(error).splitlines(), "beginning again at step 0"):
+            say(note)
+        return None
+
+
+def _lost(run: RunFolder, reason: str) -> checkpoint.CheckpointError:
+    again = f"rlrun resume {run.quoted} --restart begins again at step 0, and drops what it recorded"
+    return checkpoint.CheckpointError(f"{reason}\n{again}")
 
 
 def _leaving(run: RunFolder) -> Callable[[str], str]:
@@ -220,7 +243,7 @@ def _cut_short(run: RunFolder, error: BaseException, step: int) -> BaseException
         return stop
     if not run.summary_file.exists():  # else it was judged, and resume writes what is missing
         with suppress(WriteError):
-            run.set_status("failed", step, fault(error))
+            run.set_status("failed", step, str(error) if isinstance(error, WriteError) else fault(error))
     if isinstance(error, Exception) and not isinstance(error, (WriteError, MemoryError, RecursionError)):
         return error  # somebody's mistake, which a traceback shows
     told = error if isinstance(error, WriteError) else f"{run} failed: {fault(error)}"

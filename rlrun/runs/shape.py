@@ -19,10 +19,14 @@ _NUMBER = (float, None)
 _WINDOW = [int]
 
 REPLICA = {"replica": int, "seed": int, "fold": (int, None), "variant?": int}
+IMPORTS = {  # all of run.json that says what is imported
+    "config": {"env": {"id?": (str, None)}, "imports?": [str]},
+    "modules?": {"*": {"*": object}},
+}
 RECORD = {
     "schema": int,
     "config": {
-        "env": {"kind": str, "id?": str, "*": object},
+        "env": {"kind": str, "id?": (str, None), "*": object},
         "eval": {"kind": str, "*": object},
         "data": {"kind": str, "*": object},
         "log": {"every": (int, None), "*": object},

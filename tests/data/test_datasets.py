@@ -155,7 +155,7 @@ def link(folder: Path) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a flipped bit": (flip, "does not match its checksum"),
     "a cut file": (lambda f: (f / "steps.safetensors").write_bytes(b"abc"), "does not match its checksum"),
-    "a longer file": (lambda f: (f / "steps.safetensors").write_bytes(b"a" * 10**6), "larger than it may be"),
+    "a longer file": (lambda f: (f / "steps.safetensors").write_bytes(b"a" * 10**6), "another size"),
     "no safetensors": (junk, "damaged"),
     "a link": (link, "damaged"),
     "no JSON": (lambda f: (f / "dataset.json").write_text("{"), "damaged"),

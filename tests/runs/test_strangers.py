@@ -26,6 +26,7 @@ import rlrun
 from rlrun import cli
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
+from rlrun.runs.folder import RunFolder
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"  # dqn with an LSTM: 38 updates, two replicas
 LAST = "ckpt/00000038"
@@ -284,6 +285,8 @@ case("a hidden size of 1e9", LOADS + " play", config("model", "hidden_size", to=
 case("a hidden size of 3000", LOADS + " resume", both(unfinished, config("model", "hidden_size", to=3000)))
 case("a head of 1e5 x 1e5", LOADS, config("model", "head", to=[10**5, 10**5]))
 case("20,000 layers", "load", config("model", "head", to=[8] * 20_000))
+case("a billion layers", "load", config("model", "layers", to=10**9))
+case("a billion rewards in a target", "load", config("algo", "n_step", to=10**9), base="table")
 case("an endless evaluation", "evaluate", config("eval", "episodes", to=10**9))
 case("a table of states x actions", "load", both(
     edited("run.json", "obs", "n", to=30_000), edited("run.json", "action", "n", to=30_000),
@@ -585,3 +588,22 @@ def test_a_stranger(
         if code == 2:
             refusal = err[err.rindex("rlrun: ") :]
             assert len(refusal.splitlines()) <= 3, refusal
+
+
+def test_a_name_with_escapes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = tmp_path / f"{BAD}\n{BAD}"
+    shutil.copytree(FIXTURE, run)
+    for verb, code in (("compare", 0), ("record", 0), ("resume", 0), ("record", 2)):
+        assert tried(verb, run) == code
+        out, err = capsys.readouterr()
+        assert all(c.isprintable() or c == "\n" for c in out + err)
+
+
+def test_folders_in_folders_are_not_looked_for_endlessly(tmp_path: Path) -> None:
+    """Neither through a link that leads back, nor deeper than runs lie."""
+    deep = tmp_path / "/".join(["d"] * 40)
+    for place in (tmp_path / "runs" / "one", deep):
+        shutil.copytree(FIXTURE, place)
+    (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs")
+    assert [run.path.name for run in RunFolder.under(tmp_path)] == ["one"]
+    assert RunFolder.under(deep.parent) != []
