@@ -273,7 +273,7 @@ AT_START = [
     wrong(r"'options'(.|\n)*asks for reset\(self", reset=lambda self, seed=None: (self.obs(), {})),
     # Whatever may be raised, wherever.
     *[
-        wrong(rf"{type(error).__name__}(.|\n)*episode of seed 1, its reset", begin=raising(error))
+        wrong(rf"{type(error).__name__}(.|\n)*episode of seed 0, its reset", begin=raising(error))
         for error in (OSError("no disk"), KeyError("x"), NotImplementedError(), AttributeError("y"), Stop())
     ],
     wrong(r"Unprintable \(test_boundary.py:\d+\)", begin=raising(Unprintable())),
@@ -309,7 +309,7 @@ AT_START = [
 ]
 
 
-@pytest.mark.parametrize("case", AT_START, ids=str)
+@pytest.mark.parametrize("case", AT_START, ids=[str(i) for i, _ in enumerate(AT_START)])  # a Text has a set
 def test_what_is_wrong_from_the_first_is_refused(case: Case, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=case.says) as caught:
         attempt(user(**case.parts), tmp_path)
