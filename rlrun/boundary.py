@@ -16,21 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlrun.config.keys import printable
+from rlrun.config.keys import EnvError
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
 STRICT = 3  # resets and steps of a vector env of which every row is looked at
-
-
-class EnvError(RuntimeError):
-    """An environment failed while it was played: what, where, and what to do, a line each."""
-
-    def __init__(self, *lines: str) -> None:
-        self.lines = [printable(" ".join(line.split())) for line in lines if line]
-        super().__init__("\n".join(self.lines))
 
 
 class Misfit(ValueError):

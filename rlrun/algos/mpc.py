@@ -172,7 +172,7 @@ class MPC(Algorithm):
         return Act(action, memory, {"promised": promised} if mode == "explore" else {})
 
     def improve(
-        self, plan: Tensor, obs: Tensor, points: Tensor, mask: Tensor | None
+        self, plan: Tensor, obs: Tensor, points: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """A better plan [R, H, 1, N, A] from obs [R, N, F], and the return it promises, [R, N].
 

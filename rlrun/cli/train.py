@@ -9,10 +9,9 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from rlrun.boundary import EnvError
 from rlrun.cli.hints import misread
 from rlrun.config import ConfigError
-from rlrun.config.keys import legible
+from rlrun.config.keys import EnvError, legible
 from rlrun.files import WriteError
 from rlrun.runs.process import Failed, fault
 

@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rlrun.boundary import EnvError
 from rlrun.cli import choices, doctor, hints, runs, train
 from rlrun.cli.words import failed, refuse
 from rlrun.config import ConfigError
-from rlrun.config.keys import legible
+from rlrun.config.keys import EnvError, legible
 from rlrun.files import WriteError
 from rlrun.runs.process import Failed
 

@@ -10,9 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
-from rlrun.config.keys import legible, printable
+from rlrun.config.keys import EnvError, legible, printable
 
 
 def refuse(error: ConfigError | EnvError, as_json: bool) -> int:

@@ -29,6 +29,14 @@ class ConfigError(ValueError):
         super().__init__("\n".join(self.lines))
 
 
+class EnvError(RuntimeError):
+    """An environment failed while it was played: what, where, and what to do, a line each."""
+
+    def __init__(self, *lines: str) -> None:
+        self.lines = [printable(" ".join(line.split())) for line in lines if line]
+        super().__init__("\n".join(self.lines))
+
+
 def printable(text: str, limit: int = 400) -> str:
     """A line without control characters, and not too long, safe on a terminal."""
     clean = "".join(c if c.isprintable() else "?" for c in text)

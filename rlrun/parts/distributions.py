@@ -186,7 +186,7 @@ class ActionHead:
     `parameters["log_std"]` [R, 1, A], to be optimised and saved with the network.
     """
 
-    def __init__(self, size: int, make: Callable[[Tensor, Tensor | None], Distribution]) -> None:
+    def __init__(self, size: int, make: Callable[..., Distribution]) -> None:
         self.size = size
         self.parameters = torch.nn.ParameterDict()
         self.distribution = make  # of raw actions, for network outputs [R, ..., size] and a mask of them
@@ -201,7 +201,7 @@ class GaussianHead(ActionHead):
     """For a Box: see `ActionHead`."""
 
     def __init__(self, box: Box, spec: Spec, log_std: Any) -> None:
-        super().__init__(box.size, lambda mean, mask: Gaussian(mean, self.log_std(mean.ndim)))
+        super().__init__(box.size, lambda mean, mask=None: Gaussian(mean, self.log_std(mean.ndim)))
         kinds = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
         self._log_std = torch.nn.Parameter(
             torch.zeros(spec.replicas, 1, box.size, **kinds) + number(log_std, spec, 3)
@@ -226,5 +226,5 @@ def action_head(spec: Spec, log_std: float = 0.0) -> ActionHead:
         return ActionHead(space.n, Categorical)
     if isinstance(space, MultiDiscrete):
         nvec = space.nvec
-        return ActionHead(sum(nvec), lambda logits, mask: MultiCategorical(logits, nvec, mask))
+        return ActionHead(sum(nvec), lambda logits, mask=None: MultiCategorical(logits, nvec, mask))
     return GaussianHead(space, spec, log_std)

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from rlrun import registry
-from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
+from rlrun.config.keys import EnvError
 from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica

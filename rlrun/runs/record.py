@@ -154,7 +154,7 @@ def _as_written(arrays: Mapping[str, np.ndarray], obs: Space, action: Space) -> 
     return {**arrays, **written}
 
 
-def _uniform(space: Space, numbers: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+def _uniform(space: Space, numbers: np.ndarray, mask: np.ndarray | None = None) -> np.ndarray:
     """Actions from numbers [N, *shape] in (0, 1): all that a mask [1, N, A] allows are equally likely."""
     if isinstance(space, Box):
         low, high = (np.reshape(bound, space.shape) for bound in (space.low, space.high))

@@ -15,6 +15,7 @@ import numpy as np
 
 from rlrun import registry
 from rlrun.config import ConfigError
+from rlrun.config.keys import EnvError
 from rlrun.config.plain import from_dict
 from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm
@@ -244,6 +245,8 @@ def _cut_short(run: RunFolder, error: BaseException, step: int) -> BaseException
     if not run.summary_file.exists():  # else it was judged, and resume writes what is missing
         with suppress(WriteError):
             run.set_status("failed", step, str(error) if isinstance(error, WriteError) else fault(error))
+    if isinstance(error, EnvError):
+        return EnvError(*error.lines, _goes_on(run, step))
     if isinstance(error, Exception) and not isinstance(error, (WriteError, MemoryError, RecursionError)):
         return error  # somebody's mistake, which a traceback shows
     told = error if isinstance(error, WriteError) else f"{run} failed: {fault(error)}"

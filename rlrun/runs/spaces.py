@@ -68,6 +68,8 @@ def _parts(
     begin = 0
     for entry in entries:
         path = tuple(key if isinstance(key, int) else str(key) for key in entry["path"])
+        if not path or "parts" in entry:
+            raise ValueError("a part has keys that lead to it, and no parts of its own")
         end = begin + math.prod(entry.get("shape", ()))
         part = Part(path, from_dict({**entry, "low": low[begin:end], "high": high[begin:end]}))
         begin += part.size

@@ -109,7 +109,7 @@ def test_a_key_of_another_library_is_answered_by_ours(overrides: str, meant: str
         ("agent=PPO", "say algo=ppo"),
         ("policy=MlpPolicy", "say model=mlp"),
         ("env_id=CartPole-v1", "say env=cartpole"),
-        ("env_name=ALE/Pong-v5", "say env=gym env.id=ALE/Pong-v5"),
+        ("env_name=ALE/Pong-v5", "say env=pong"),
         ("env.id=Hopper-v5", "say env=gym env.id=Hopper-v5"),
         ("model=MlpPolicy", "did you mean mlp?"),
         ("model=MlpLstmPolicy", "did you mean lstm?"),
@@ -159,10 +159,10 @@ def test_a_key_of_another_library_is_answered_by_ours(overrides: str, meant: str
         ("stop.timesteps_total=9", "did you mean total_steps?"),
         ("trainer.max_epochs=9", "total_steps"),
         ("eval=false", "say eval=NAME"),
-        ("env=gym env.id=Pong-v4", "pip install ale-py"),
-        ("env=gym env.id=ALE/Pong-v5", "pip install ale-py, and add imports=[ale_py]"),
-        ("env=gym env.id=BreakoutNoFrameskip-v4", "pip install ale-py"),
-        ("env=gym env.id=MiniGrid-Empty-5x5-v0", "pip install minigrid"),
+        ("env=gym env.id=Pong-v4", "pip install 'rlrun[atari]'"),
+        ("env=gym env.id=ALE/Pong-v5", "pip install 'rlrun[atari]'"),
+        ("env=gym env.id=BreakoutNoFrameskip-v4", "pip install 'rlrun[atari]'"),
+        ("env=gym env.id=MiniGrid-Empty-5x5-v0", "pip install 'rlrun[minigrid]'"),
         ("env=gym env.id=FetchReach-v3", "pip install gymnasium-robotics"),
         ("env=gym env.id=LunarLander-v2", "did you mean LunarLander-v3?"),
         ("env=gym env.id=cartpole-v1", "did you mean CartPole-v1?"),
@@ -202,7 +202,7 @@ def test_nothing_is_suggested_where_nothing_is_near(overrides: str) -> None:
 def test_a_package_that_is_there_needs_no_pip(monkeypatch: pytest.MonkeyPatch, empty_folder: Path) -> None:
     (empty_folder / "ale_py.py").write_text("")
     monkeypatch.syspath_prepend(str(empty_folder))
-    with pytest.raises(ConfigError, match=r"such environment; add imports=\[ale_py\]"):
+    with pytest.raises(ConfigError, match=r"env.id=ale_py:ALE/Pong-v5"):
         compose(["env=gym", "env.id=ALE/Pong-v5"])
 
 

@@ -21,10 +21,10 @@ from gymnasium import spaces as gym
 
 from rlrun import envs
 from rlrun.api import train
-from rlrun.boundary import EnvError
 from rlrun.cli.main import main
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
+from rlrun.config.keys import EnvError
 from rlrun.runs.load import load
 from rlrun.runs.record import record
 

@@ -19,9 +19,8 @@ from native_envs import (
 )
 
 from rlrun import envs
-from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
-from rlrun.config.keys import violations
+from rlrun.config.keys import EnvError, violations
 
 
 @pytest.mark.parametrize("env_id", ["CartPole-v1", "Pendulum-v1", "Taxi-v4", "FrozenLake-v1", "Blackjack-v1"])

@@ -110,8 +110,6 @@ def test_state_holds_nothing_of_earlier_episodes(name: str) -> None:
 
 
 REFUSED = [
-    ("gym", ["id=CartPol-v1"], "did you mean CartPole-v1"),
-    ("gym", ["id=pendulum-v1"], "did you mean Pendulum-v1"),
     ("gym", ["id=antigravity:CartPole-v1"], "would import antigravity"),
     ("gym", ["id=CartPole-v1", "wrappers=[FlatenObservation]"], "did you mean FlattenObservation"),
     ("gym", ["id=CartPole-v1", "wrappers=[NormalizeReward]"], "wrappers has NormalizeReward"),

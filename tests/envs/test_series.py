@@ -233,8 +233,8 @@ def test_a_row_outside_the_bounds_raises() -> None:
         state = env.state()
         state["row"][1] = row  # one sub-env astray
         astray = trading(walk(120), 2, lookback=5)
-        astray.load_state(state)
         with pytest.raises(IndexError, match="outside the episode's window"):
+            astray.load_state(state)
             astray.step(np.array([1, 1]))
 
 

@@ -15,8 +15,9 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, told
+from rlrun.boundary import Check, Misfit, at, fault, gym_seed, told
 from rlrun.config import ConfigError
+from rlrun.config.keys import EnvError
 from rlrun.envs.abilities import Abilities, Trial
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
 from rlrun.envs.vector.making import Maker
