@@ -7,6 +7,7 @@ without: nothing here is Linux's alone.
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import importlib
@@ -149,6 +150,11 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink()
+
+
+FULL = tuple(
+    getattr(errno, name, -1) for name in ("ENOSPC", "EDQUOT", "EIO", "EFBIG")
+)  # no room, or a broken disk
 
 
 class WriteError(OSError):

@@ -28,6 +28,7 @@ from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica
 from rlrun.files import (
+    FULL,
     WriteError,
     inflate,
     lines_of,
@@ -56,9 +57,11 @@ def sound(what: object) -> Iterator[None]:
     """Within it, whatever a stranger's files can raise is a refusal: the one place for that."""
     try:
         yield
-    except (ConfigError, EnvError, WriteError):
+    except (ConfigError, EnvError):
         raise
     except Exception as error:
+        if isinstance(error, WriteError) and error.errno in FULL:
+            raise
         why = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
         raise ConfigError(f"{what} is damaged: {why}") from error
 

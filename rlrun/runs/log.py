@@ -77,7 +77,7 @@ class MetricsFile(Listener):
         return self._file.tell()
 
     def close(self, summary: Mapping[str, Any] | None) -> None:
-        if self._file.closed:
+        if self._file.closed or self._file is MetricsFile._file:  # it never was opened
             return
         try:
             self.mark()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from rlrun.config.plain import from_dict
 from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm
 from rlrun.evals.evaluation import Later
-from rlrun.files import WriteError
+from rlrun.files import FULL, WriteError
 from rlrun.runs import checkpoint, identity, listener
 from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.listener import Listener
@@ -127,7 +126,7 @@ def _claimed(run: RunFolder) -> Iterator[None]:
                 run.path.mkdir(parents=True, exist_ok=True)
                 held.enter_context(run.lock(say))
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                if error.errno in FULL:
                     raise WriteError(run.path, error) from None
                 raise ConfigError(
                     f"{run} cannot be made: {error.strerror}", "out=FOLDER says where runs go"

@@ -227,9 +227,8 @@ def test_what_an_env_raises_ends_its_run_as_failed(
     Rude.raised, Rude.at = raised, 250
     assert cli.main([*RUDE, "out=runs"]) == 1
     out, err = capsys.readouterr()
-    *_, what, where, last = [line for line in err.splitlines() if "an environment may not" not in line]
-    assert type(raised).__name__ in what and "test_process.py" in what and "in sub-env 0" in where
-    assert "goes on from step 200" in last
+    assert type(raised).__name__ in err and "test_process.py" in err
+    assert "goes on from step 200" in err.splitlines()[-1]
     assert not out and "Traceback" not in err
     found = status_of(here)
     assert (found["status"], found["step"]) == ("failed", 200) and type(raised).__name__ in found["reason"]
