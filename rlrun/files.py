@@ -154,7 +154,7 @@ def remove(path: Path) -> None:
 
 FULL = tuple(
     getattr(errno, name, -1) for name in ("ENOSPC", "EDQUOT", "EIO", "EFBIG")
-)  # no room, or a broken disk
+)  # no room, or no disk
 
 
 class WriteError(OSError):
