@@ -210,7 +210,7 @@ def _numbers(value: Any, name: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except Exception as error:  # ragged lists, and whatever an object's __array__ raises
-        raise Misfit(f"{name} is {_kind(value)} and no array: {told(error)}") from None
+        raise Misfit(f"{name} is {_kind(value)} and no array: {text_of(error)}") from None
     if array.dtype.kind not in "biuf":
         raise Misfit(f"{name} is {_kind(value)} and not made of real numbers")
     return array
@@ -272,6 +272,8 @@ class Crossing:
         self._rows, self._check, self._strict = (env.num_envs,), Check(obs), STRICT
         self._writes = action.own is not None or isinstance(action, Box)
         self._most = float(np.finfo(dtype).max)
+        self._masks = getattr(getattr(env, "abilities", None), "masks", None)
+        self.mask: np.ndarray | None = None  # what is allowed at the latest observations, bool [*lead, A]
 
     def reset(self, seed: np.ndarray, mask: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
         """Begin in the sub-envs in `mask` [*lead] the episodes of these seeds (uint64); all observations."""
@@ -287,7 +289,24 @@ class Crossing:
                 raise Misfit(f"reset returned {_kind(returned)} and not two values", OLD_RESET)
         except BaseException as error:
             raise fault(error, self.name, self._moment(0)) from error
-        return self._seen(returned[0], 0)
+        obs = self._seen(returned[0], 0)
+        self.look(0)
+        return obs
+
+    def look(self, step: int | None = None, over: np.ndarray | None = None) -> None:
+        """Read the masks of the latest observations; where a task is `over` everything is allowed."""
+        if self._masks is None:
+            return
+        mask, sizes = self._masks(), self._action.choices
+        shape = (*self._rows, sum(sizes))
+        if getattr(mask, "shape", None) != shape or mask.dtype != bool:
+            raise self._odd(f"action masks are no array of bool {list(shape)}", self._moment(step))
+        if over is not None and np.count_nonzero(over):
+            mask = mask | over.reshape(-1, 1)
+        some = np.logical_or.reduceat(mask, np.cumsum((0, *sizes[:-1])), axis=1)  # of each integer
+        if np.count_nonzero(some) < some.size:
+            raise self._odd("action mask allows nothing", self.at(int(np.argmin(some.all(1))), step))
+        self.mask = mask.reshape(*self._lead, -1)
 
     def step(self, action: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, Any]:
         """One step by actions [*lead, ...]: obs, reward, terminated and truncated [*lead, ...], and info."""
@@ -302,12 +321,11 @@ class Crossing:
         except BaseException as error:
             raise self._step_fault(error) from error
         if not fit:
-            raise EnvError(
-                f"{self.name}: its reward, terminated and truncated are not {rows[0]} numbers, bool and bool",
-                self._moment(None),
-            )
+            what = f"reward, terminated and truncated are not {rows[0]} numbers, bool and bool"
+            raise self._odd(what, self._moment(None))
         self._finite(reward, "reward", None)
         lead, obs = self._lead, self._seen(flat, None)
+        self.look(over=terminated)
         return obs, reward.reshape(lead), terminated.reshape(lead), truncated.reshape(lead), info
 
     def successors(self, obs: np.ndarray, info: Mapping[str, Any]) -> np.ndarray:
@@ -325,12 +343,8 @@ class Crossing:
         if self._strict or getattr(flat, "shape", None) != self._raw:
             self._strict = max(self._strict - 1, 0)
             if len(np.atleast_1d(flat)) != self._rows[0]:
-                raise EnvError(
-                    f"{self.name}: its observations are not {self._rows[0]}, one a sub-env",
-                    self._moment(step),
-                )
-            for i, row in enumerate(flat):
-                self._row(i, row, step)
+                raise self._odd(f"observations are not {self._rows[0]}, one a sub-env", self._moment(step))
+            flat = np.stack([self._row(i, row, step) for i, row in enumerate(flat)])
         if flat.dtype.kind == "f":
             self._finite(flat, "observation", step)
         return self._obs.read(flat).reshape(self._shape)
@@ -364,11 +378,14 @@ class Crossing:
         i, *element = (int(axis[0]) for axis in np.nonzero(bad))
         value = values[i, *element]
         why = f", beyond the {self._most:g} of the run's dtype" if np.isfinite(value) else ""
-        raise EnvError(f"{self.name}: its {name}{element or ''} is {value}{why}", self.at(i, step))
+        raise self._odd(f"{name}{element or ''} is {value}{why}", self.at(i, step))
 
     def at(self, i: int, step: int | None) -> str:
         seed, now = self._where(i)
         return at(i, gym_seed(seed), now if step is None else step)
+
+    def _odd(self, what: str, where: str) -> EnvError:
+        return EnvError(f"{self.name}: its {what}", where)
 
     def _moment(self, step: int | None) -> str:
         return f"{self.at(0, step)}, or in another of its {self._rows[0]} sub-envs"

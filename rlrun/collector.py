@@ -28,10 +28,18 @@ if TYPE_CHECKING:
 RewardFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
+class Pulse:
+    """How many steps this process has taken, for who wants to see that it still takes some."""
+
+    steps = 0
+
+
 class Buffer:
     """Time-major storage of one rollout: torch tensors [R, T, N, ...] with NumPy views on them."""
 
-    def __init__(self, replicas: int, steps: int, envs: int, obs: Space, action: Space, dtype: str) -> None:
+    def __init__(
+        self, replicas: int, steps: int, envs: int, obs: Space, action: Space, dtype: str, masks: bool = False
+    ) -> None:
         self.steps = steps
         lead = (replicas, steps, envs)
 
@@ -44,6 +52,8 @@ class Buffer:
         self.action = make(action.shape, dtype if action.dtype.startswith("float") else action.dtype)
         self.reward = make((), dtype)
         self.terminated, self.truncated, self.first, self.valid = (make((), "bool") for _ in range(4))
+        if masks:
+            self.mask, self.next_mask = (make((sum(action.choices),), "bool") for _ in range(2))
         self._wrap()
         self.extras: dict[str, Tensor] = {}
         self.info: dict[str, np.ndarray] = {}
@@ -131,6 +141,7 @@ class Collector:
         Of 0 steps the rollout is empty and no env is touched; the update itself counts as a step.
         """
         if not steps:
+            Pulse.steps += 1
             return self._nothing
         whole = algo.whole_episodes
         if self.obs is None:
@@ -147,6 +158,7 @@ class Collector:
                 self.obs_space,
                 self.action_space,
                 self.dtype,
+                algo.takes_masks and self._crossing.mask is not None,
             )
         start_memory = tuple([leaf.clone() for leaf in self.memory])  # fit to be learned from
         start_draws = self.rng.counter if whole else None
@@ -180,7 +192,11 @@ class Collector:
         obs, first = buffer.seen[t]
         if self.device != "cpu":
             obs, first = obs.to(self.device), first.to(self.device)
-        act = algo.act(obs, self.memory, first, step=step, mode=mode, rng=self.rng)
+        masked: dict[str, Any] = {}
+        if "mask" in buffer.tensors:
+            buffer.mask[:, t] = self._crossing.mask
+            masked["mask"] = buffer.tensors["mask"][:, t].to(self.device)
+        act = algo.act(obs, self.memory, first, step=step, mode=mode, rng=self.rng, **masked)
         self.memory = act.memory
         if act.extras:
             buffer.put_extras(t, act.extras)
@@ -190,6 +206,7 @@ class Collector:
         # The envs step, R x N of them in a row; the true successors.
         lead = (self.replicas, self.num_envs)
         obs_after, true_reward, terminated, truncated, info = self._crossing.step(action)
+        Pulse.steps += 1
         next_obs = self._crossing.successors(obs_after, info)
 
         # What is learned from.
@@ -201,6 +218,8 @@ class Collector:
         buffer.terminated[:, t] = terminated
         buffer.truncated[:, t] = truncated
         buffer.next_obs[:, t] = next_obs
+        if masked:
+            buffer.next_mask[:, t] = self._crossing.mask
         valid = counted & ~self.filler if self.mode == "NextStep" else counted
         buffer.valid[:, t] = valid
         for name in self.stats.metrics:
@@ -278,6 +297,15 @@ class Collector:
         if not state:
             return
         arrays = {name: value.cpu().numpy().copy() for name, value in state.items()}
+        lead = (self.replicas, self.num_envs)
+        flags = {"first": "bool", "filler": "bool", "episode": "int64"}
+        for name, kind, shape in (
+            ("obs", np.dtype(self.obs_space.dtype).kind, (*lead, *self.obs_space.shape)),
+            *((name, np.dtype(dtype).kind, lead) for name, dtype in flags.items()),
+        ):
+            if arrays[name].dtype.kind != kind or arrays[name].shape != shape:
+                found = f"{arrays[name].dtype} {list(arrays[name].shape)}"
+                raise ValueError(f"collector.{name}: saved as {found}, this config has {list(shape)}")
         self.obs = arrays["obs"]
         self.first, self.filler, self.episode = arrays["first"], arrays["filler"], arrays["episode"]
         self.stats.load_state(arrays)
@@ -291,6 +319,7 @@ class Collector:
         else:  # the best that can be done: the episodes under way are lost, new ones begin
             self.episode += 1
             self._reset(np.ones_like(self.first))
+        self._crossing.look()
         count = sum(name.startswith("memory.") for name in state)
         self.memory = tuple(state[f"memory.{i}"].to(self.device) for i in range(count))
         self.rng.load_state({"counter": state["rng.counter"]})

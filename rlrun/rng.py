@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -55,6 +56,23 @@ def uniforms(key: np.ndarray, counter: np.ndarray) -> np.ndarray:
     return (bits >> _S12).astype(np.float64) * 2.0**-52 + 2.0**-53
 
 
+_sparing: tuple[int, list[int]] | None = None
+
+
+@contextmanager
+def sparing(most: int) -> Iterator[list[int]]:
+    """Within it, blocks of more than `most` numbers take no memory, and each of these is one half.
+
+    Yields how many numbers each of those blocks would have.
+    """
+    global _sparing
+    before, _sparing = _sparing, (most, [])
+    try:
+        yield _sparing[1]
+    finally:
+        _sparing = before
+
+
 class Stream:
     """Random numbers for R replicas; every draw is [R, ...] and unconditional."""
 
@@ -70,7 +88,11 @@ class Stream:
         self._start = self._start + self._used
         self._used = 0
         self._size = size
-        self._block = uniforms(self._keys, self._start + np.arange(size))
+        if _sparing is None or len(self._keys) * size <= _sparing[0]:
+            self._block = uniforms(self._keys, self._start + np.arange(size))
+        else:
+            _sparing[1].append(len(self._keys) * size)
+            self._block = np.lib.stride_tricks.as_strided(np.full(1, 0.5), (len(self._keys), size), (0, 0))
 
     @property
     def counter(self) -> np.ndarray:
@@ -122,4 +144,6 @@ class Stream:
         counter = state["counter"].cpu().numpy()
         if counter.shape != (len(self._keys),):
             raise ValueError(f"rng: saved for {counter.size} replicas, this run has {len(self._keys)}")
+        if counter.dtype != np.int64 or (counter < 0).any():
+            raise ValueError("rng: what was saved counts no numbers")
         self.counter = counter

@@ -62,6 +62,11 @@ class Discrete(_Values):
     own: Form | None = field(default=None, compare=False)
 
     @property
+    def choices(self) -> tuple[int, ...]:
+        """How many values each integer has; a mask of actions has their sum of columns."""
+        return (self.n,)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return ()
 
@@ -75,6 +80,10 @@ class MultiDiscrete(_Values):
 
     nvec: tuple[int, ...]
     own: Form | None = field(default=None, compare=False)
+
+    @property
+    def choices(self) -> tuple[int, ...]:
+        return self.nvec
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,6 +104,7 @@ class Box(_Values):
     own: Form | None = field(default=None, compare=False)
     parts: tuple[Part, ...] = ()  # of a Dict or a Tuple, in the order of the vector
     kind: ClassVar[str] = "box"
+    choices: ClassVar[tuple[int, ...]] = ()  # none to be masked
 
     @property
     def size(self) -> int:
@@ -150,16 +160,21 @@ class Box(_Values):
         return not self.form.dtype.startswith("float")
 
     def write(self, values: np.ndarray) -> np.ndarray:
-        """Whole numbers are the nearest ones; a NaN, which they do not have, is the highest."""
+        """Whole numbers are the nearest ones. A NaN is some value of the space, its highest if it has
+        one: what has failed is the agent, and its environment should live to see others."""
         low, high = self._limits
-        if values.dtype == low.dtype and self.own is None:
-            return np.minimum(np.maximum(values, low), high)
+        if self._unbounded:
+            values = np.where(np.isnan(values), values.dtype.type(0), values)
+        if self.own is None and values.dtype == low.dtype:
+            return np.fmax(np.fmin(values, high), low)
         lead = values.shape[: values.ndim - len(self.shape)]
-        if self._whole:
-            nearest = np.rint(values.reshape((*lead, *self.form.shape)).astype("float64"))
-            return np.asarray(np.fmax(np.fmin(nearest, high), low).astype(self.form.dtype))
-        values = values.reshape((*lead, *self.form.shape)).astype(self.form.dtype, copy=False)
-        return np.asarray(np.minimum(np.maximum(values, low), high))
+        values = values.reshape((*lead, *self.form.shape))
+        values = np.rint(values.astype("float64")) if self._whole else values.astype(self.form.dtype)
+        return np.asarray(np.fmax(np.fmin(values, high), low).astype(self.form.dtype, copy=False))
+
+    @cached_property
+    def _unbounded(self) -> bool:
+        return not np.isfinite([self.low, self.high]).all()
 
 
 @dataclass(frozen=True)
@@ -177,9 +192,7 @@ class Part:
     @cached_property
     def size(self) -> int:
         """Features in the vector: integers become one-hot."""
-        if isinstance(self.space, Box):
-            return self.space.size
-        return self.space.n if isinstance(self.space, Discrete) else sum(self.space.nvec)
+        return size(self.space)
 
     @cached_property
     def is_picture(self) -> bool:
@@ -212,3 +225,10 @@ class Part:
 
 
 Space = Discrete | MultiDiscrete | Box
+
+
+def size(space: Space) -> int:
+    """How many features an element has: the numbers of a box, or one-hot integers."""
+    if isinstance(space, Box):
+        return space.size
+    return space.n if isinstance(space, Discrete) else sum(space.nvec)

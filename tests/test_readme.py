@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import rlrun
-from rlrun.cli.main import VERBS
+from rlrun.cli.verbs import VERBS
 
 SITE = Path(rlrun.__file__).parent.parent  # where the package is: a checkout or an installed wheel
 README = (Path(__file__).parent.parent / "README.md").read_text()

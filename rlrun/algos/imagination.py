@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class EnsembleConfig(BufferConfig):
-    members: int = key("networks; a plan's return is the mean of what they expect", min=1)
+    members: int = key("networks; a plan's return is the mean of what they expect", min=1, max=1000)
     learning_rate: float = key("Adam's step size", above=0, per_replica=True)
 
 

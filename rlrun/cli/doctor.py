@@ -6,6 +6,7 @@ import json
 import os
 
 from rlrun.cli.words import columns, verb_parser
+from rlrun.config.keys import legible
 
 
 def doctor(arguments: list[str], as_json: bool) -> int:
@@ -55,5 +56,5 @@ def doctor(arguments: list[str], as_json: bool) -> int:
     if as_json:
         print(json.dumps({name: value for name, value, _ in rows} | {"missing": missing}))
     else:
-        print(columns(rows, indent=""))
+        print(legible(columns(rows, indent="")))
     return 1 if set(missing) & set(wanted["core"]) else 0

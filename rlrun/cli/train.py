@@ -5,19 +5,19 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from rlrun.boundary import EnvError
 from rlrun.cli.hints import misread
-from rlrun.cli.words import refuse
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible
+from rlrun.files import WriteError
+from rlrun.runs.process import Failed, fault
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-    from rlrun.runs.run import Result
 
 
 def train(arguments: list[str], as_json: bool) -> int:
@@ -37,9 +37,7 @@ def train(arguments: list[str], as_json: bool) -> int:
         return _hydra_main(flags, args.overrides, as_json)
     from rlrun.api import train as execute
 
-    result = stoppable(lambda: execute(config, overrides=args.overrides, quiet=as_json))
-    if isinstance(result, int):
-        return result
+    result = execute(config, overrides=args.overrides, quiet=as_json)
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
     return result.exit_code
@@ -55,18 +53,8 @@ def nothing_said(usage: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"usage": usage, "train": line}))
     else:
-        print(f"{usage}\nrlrun train would run\n  {line}")
+        print(legible(f"{usage}\nrlrun train would run\n  {line}"))
     return 0
-
-
-def stoppable(train: Callable[[], Result]) -> Result | int:
-    """The result of training, or the exit code of a signal that stopped it."""
-    from rlrun.runs.session import Stopped
-
-    try:
-        return train()
-    except Stopped as stop:
-        return stop.exit_code
 
 
 def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -124,7 +112,11 @@ def _check_sweep(overrides: list[str], config_dir: str | None) -> None:
 
 
 class _JobFailed(Exception):
-    """A job of a sweep ended with exit code 1; the others go on."""
+    """A job of a sweep ended with exit code 1, which is said at once; the others go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        print(legible(f"rlrun: {reason}"), file=sys.stderr)
 
 
 def _hydra_main(flags: list[str], overrides: list[str], as_json: bool) -> int:
@@ -155,12 +147,14 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         folder = None if output == Path.cwd() else output
         told = list(hydra_config.overrides.task)
         try:
-            result = stoppable(lambda: execute(config, folder=folder, overrides=told, quiet=as_json))
-        except EnvError as error:
-            refuse(error, False)
-            raise _JobFailed(f"{output} failed") from None
-        if isinstance(result, int):
-            raise SystemExit(result)  # a signal ends the whole sweep
+            result = execute(config, folder=folder, overrides=told, quiet=as_json)
+        except (EnvError, Failed, WriteError) as error:
+            raise _JobFailed(str(error)) from None
+        except ConfigError:
+            raise
+        except Exception as error:  # somebody's mistake; Hydra would keep it to itself until the end
+            traceback.print_exc()
+            raise _JobFailed(fault(error)) from None
         results.append({"run": str(result.folder)} | result.summary)
         if result.exit_code:
             raise _JobFailed(f"{result.folder} failed")
@@ -171,8 +165,7 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
     try:
         with explained():
             hydra.main(str(catalog.conf_dir()), "config", compose.VERSION_BASE)(job)()
-    except _JobFailed as failure:
-        print(f"rlrun: {failure}", file=sys.stderr)
+    except _JobFailed:
         code = 1
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1

@@ -57,7 +57,7 @@ class MainKeys:
     )
     device: str = key("cpu, cuda, cuda:<number> or mps")
     dtype: str = key("floating point type of all training state", choices=("float32", "float64"))
-    threads: int = key("CPU threads of the whole run; resume is exact at 1", min=1)
+    threads: int = key("CPU threads of the whole run; resume is exact at 1", min=1, max=1024)
     out: str = key("the folder that run folders are made in")
     init_from: str | None = key("a run folder to take trained weights from")
     imports: list[str] = key("modules to import first: plug-ins that register something")

@@ -36,6 +36,7 @@ class Abilities:
     sums: tuple[str, ...] = ()  # those of them also worth adding up over a run
     data_spec: DataSpec | None = None  # of a time-indexed environment
     baselines: Mapping[str, Baseline] = field(default_factory=dict)  # fixed policies to compare with
+    masks: Callable[[], np.ndarray] | None = None  # which actions are allowed now, bool [M, A]
     self_test: Callable[[], Trial] | None = None  # tries it out; ConfigError where it breaks its word
 
 

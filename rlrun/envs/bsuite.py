@@ -30,8 +30,8 @@ def recall(config: RecallConfig, num_envs: int) -> VectorEnv:
 
 @dataclass
 class CatchConfig(EnvConfig):
-    rows: int = key("rows of the board: the steps of an episode, and one", min=2)
-    columns: int = key("columns of the board", min=2)
+    rows: int = key("rows of the board: the steps of an episode, and one", min=2, max=1000)
+    columns: int = key("columns of the board", min=2, max=1000)
 
     score_bounds: ClassVar[tuple[float | None, float | None]] = (-1.0, 1.0)
 

@@ -34,7 +34,7 @@ def cartpole(config: CartPoleConfig, num_envs: int) -> VectorEnv:
 @dataclass
 class PendulumConfig(EnvConfig):
     velocities: bool = key("observe the angular velocity too; without it the task needs memory")
-    n_torques: int | None = key("evenly spaced torques to choose from; null: any torque", min=2)
+    n_torques: int | None = key("evenly spaced torques to choose from; null: any torque", min=2, max=1000)
 
     score_bounds: ClassVar[tuple[float | None, float | None]] = (None, 0.0)
 

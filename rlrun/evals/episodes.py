@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class EpisodesConfig:
-    episodes: int = key("episodes of the final evaluation, on fresh seeds", min=1)
-    during: int = key("episodes of each evaluation while training", min=1)
+    episodes: int = key("episodes of the final evaluation, on fresh seeds", min=1, max=1_000_000)
+    during: int = key("episodes of each evaluation while training", min=1, max=1_000_000)
     every: int | None = key("env steps between evaluations; null: a twentieth of the run", min=1)
     choose: str = key(
         "which policy is judged in the end: the last, or the one of each replica's best evaluation",
@@ -37,9 +37,22 @@ class EpisodesConfig:
             return ["eval=episodes needs episodes that end: set env.max_steps, or use eval=online"]
         return []
 
+    def plays(self, run: RunConfig) -> tuple[int, int]:
+        """Copies of the env at a time, and episodes at most, of each replica."""
+        most = max(self.episodes, self.during)
+        return at_once(most, run.env.slow), most
+
     def choosing(self) -> dict[str, Any]:
         """What of this config decides which policies come out of training: nothing, if the last counts."""
         return {} if self.choose == "last" else {f.name: getattr(self, f.name) for f in fields(self)}
+
+
+def at_once(episodes: int, slow: bool) -> int:
+    """How many of a replica's episodes are played side by side, of an env that is `slow` or not.
+
+    Whatever R is: a sampled policy's draws are [R, P], and a lone run makes the same.
+    """
+    return min(episodes, 8 if slow else 128)
 
 
 @register("eval", "episodes", EpisodesConfig)
@@ -57,8 +70,7 @@ class Episodes(Evaluation):
         self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray, mode: str | None = None
     ) -> Played:
         """Scores of `episodes` episodes for every replica, in the run's own mode unless one is given."""
-        # Whatever R is: a sampled policy's draws are [R, parallel], and a lone run makes the same.
-        parallel = min(episodes, 8 if self.run.env.slow else 128)
+        parallel = at_once(episodes, self.run.env.slow)
         if parallel not in self._envs:
             self._envs[parallel] = envs.make(self.run.env, len(self.replicas) * parallel)
         return run_episodes(

@@ -10,6 +10,7 @@ import numpy as np
 
 from rlrun import envs
 from rlrun.boundary import Crossing, endless
+from rlrun.collector import Pulse
 from rlrun.core import Algorithm, Memory, Mode
 from rlrun.lazy import torch
 from rlrun.rng import Stream, child, keys
@@ -17,9 +18,8 @@ from rlrun.rng import Stream, child, keys
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
-Player = Callable[
-    [np.ndarray, np.ndarray], np.ndarray
-]  # obs [R, P, ...], first [R, P] -> actions [R, P, ...]
+# obs [R, P, ...], first [R, P], mask [R, P, A] or None -> actions [R, P, ...]
+Player = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 class Step(NamedTuple):
@@ -33,6 +33,8 @@ class Step(NamedTuple):
     next_obs: np.ndarray
     info: Mapping[str, Any]  # as the env gives it, [R * P]
     counts: np.ndarray  # whether the step belongs to an episode that is asked for
+    mask: np.ndarray | None  # what was allowed, and what is next, [R, P, A]; None: everything
+    next_mask: np.ndarray | None
 
 
 def play(
@@ -63,15 +65,19 @@ def play(
     lead, t = seed.shape, 0
     crossing = Crossing(env, lead, *envs.spaces(env), lambda i: (seed.reshape(-1)[i], t), dtype)
     obs = crossing.reset(seed, np.ones(lead, bool), options or {}) if under_way is None else under_way
+    if under_way is not None:
+        crossing.look()
     first = np.full(lead, under_way is None)
     counts = np.ones(lead, bool) if asked is None else asked
     while counts.any():
         if t == limit:
             raise endless(crossing, int(counts.argmax()), t)
         t += 1
-        action = player(obs, first)
+        mask = crossing.mask
+        action = player(obs, first, mask)
         next_obs, reward, terminated, truncated, info = crossing.step(action)
-        yield Step(obs, action, reward, terminated, truncated, next_obs, info, counts)
+        Pulse.steps += 1
+        yield Step(obs, action, reward, terminated, truncated, next_obs, info, counts, mask, crossing.mask)
         obs, first = next_obs, terminated | truncated
         counts = counts & ~first
         if counts.any() and first.any() and crossing.mode == "Disabled":
@@ -89,10 +95,13 @@ class AlgorithmPlayer:
         self._how: dict[str, Any] = {"step": step, "mode": mode, "rng": rng}
         self._device = rng.device
 
-    def __call__(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def __call__(self, obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        how = self._how
+        if mask is not None and self._algo.takes_masks:
+            how = {**how, "mask": torch.from_numpy(mask).to(self._device)}
         with torch.no_grad():
             seen = torch.from_numpy(obs).to(self._device, self._dtype)
-            act = self._algo.act(seen, self._memory, torch.from_numpy(first).to(self._device), **self._how)
+            act = self._algo.act(seen, self._memory, torch.from_numpy(first).to(self._device), **how)
         self._memory = act.memory
         return act.action.cpu().numpy()
 

@@ -19,6 +19,8 @@ INITS = ("uniform", "orthogonal")
 
 
 def _widths(path: str, sizes: list[int]) -> list[str]:
+    if len(sizes) > 100:
+        return [f"{path} has {len(sizes)} widths: it may have 100 at most"]
     return [f"{path} is {sizes}: every width must be at least 1"] if min(sizes, default=1) < 1 else []
 
 
@@ -73,7 +75,7 @@ class RecurrentConfig:
 
     encoder: list[int] = key("widths of the layers before the memory; empty: none")
     hidden_size: int = key("width of the memory", min=1)
-    layers: int = key("stacked memory layers", min=1)
+    layers: int = key("stacked memory layers", min=1, max=100)
     forget_bias: float = key("initial bias of the gate that keeps the memory (forget; a GRU's update gate)")
     head: list[int] = key("widths of the layers after the memory; empty: none")
     activation: str = key("relu or tanh, of encoder and head", choices=ACTIVATIONS)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from rlrun.nn.conv import Kernel as Kernel
     from rlrun.nn.encoding import Encoding as Encoding
     from rlrun.nn.gru import GRU as GRU
+    from rlrun.nn.ledger import Ledger as Ledger
+    from rlrun.nn.ledger import count as count
     from rlrun.nn.linear import MLP as MLP
     from rlrun.nn.linear import Init as Init
     from rlrun.nn.linear import Linear as Linear
@@ -42,6 +44,7 @@ _HOME = {
     "Init": "linear",
     "Kernel": "conv",
     "LSTM": "lstm",
+    "Ledger": "ledger",
     "Linear": "linear",
     "MLP": "linear",
     "NNLSTM": "reference",
@@ -51,6 +54,7 @@ _HOME = {
     "Recorded": "record",
     "RunningNorm": "norm",
     "build_network": "network",
+    "count": "ledger",
     "flatten": "optim",
     "recordable": "record",
 }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rlrun.config import ConfigError
-from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
+from rlrun.spaces import Box, Discrete, MultiDiscrete, Space, size
 
 
 def picture_of(space: Space) -> tuple[int, ...]:
@@ -27,12 +27,6 @@ def picture_of(space: Space) -> tuple[int, ...]:
     return getattr(space, "picture", ()) or space.shape
 
 
-def features_of(space: Space) -> int:
-    if isinstance(space, Box):
-        return space.size
-    return space.n if isinstance(space, Discrete) else sum(space.nvec)
-
-
 class Encoding:
     """Elements of a space as rows of features: [R, ..., *shape] -> [R, rows, F].
 
@@ -40,7 +34,7 @@ class Encoding:
     """
 
     def __init__(self, space: Space, dtype: torch.dtype, device: torch.device) -> None:
-        self.size, self.dtype, self.device, self.shape = features_of(space), dtype, device, space.shape
+        self.size, self.dtype, self.device, self.shape = size(space), dtype, device, space.shape
         self.scale: Any = None
         self.offset: Any = None
         if isinstance(space, Box) and (scaling := space.scaling) is not None:

@@ -30,14 +30,14 @@ from torch import Tensor, nn
 from rlrun import registry
 from rlrun.core import Memory, Spec
 from rlrun.nn.conv import Conv, Kernel
-from rlrun.nn.encoding import Encoding, features_of, picture_of
+from rlrun.nn.encoding import Encoding, picture_of
 from rlrun.nn.linear import MLP, Init
 from rlrun.nn.norm import RunningNorm
 from rlrun.nn.pure import ROWS, require_pure
 from rlrun.nn.record import recordable
 from rlrun.nn.reference import Copies
 from rlrun.rng import Stream
-from rlrun.spaces import Box, Space
+from rlrun.spaces import Box, Space, size
 
 
 class Head(NamedTuple):
@@ -93,7 +93,7 @@ def build_network(
     if getattr(model_config, "normalize_obs", False) and isinstance(obs_space, Box):
         norm = RunningNorm(spec.replicas, obs_space.size, dtype, spec.device)
     previous = spec.action if getattr(model_config, "previous_action", False) else None
-    width = features_of(obs_space) + extra_inputs + (features_of(previous) if previous is not None else 0)
+    width = size(obs_space) + extra_inputs + (size(previous) if previous is not None else 0)
 
     entry = registry.entry_of(model_config)
     with torch.random.fork_rng(devices=[]):  # a plain module draws its weights from torch's generator
@@ -101,7 +101,7 @@ def build_network(
     body: nn.Module | None = None
     core: Core | None = None
     if isinstance(plan, Plan):
-        weights = Init(init, plan.init, dtype, spec.device)
+        weights = Init.of(spec, init, plan.init)
         layers: list[Any] = []
         if plan.convolutions:
             layers.append(Conv(picture_of(obs_space), width, plan.convolutions, plan.activation, weights))
@@ -118,7 +118,7 @@ def build_network(
             width = core.out_features
         hidden, activation = plan.head, plan.activation
     else:
-        weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device)
+        weights = Init.of(spec, init, getattr(model_config, "init", "uniform"))
         body = _copies(model_config, width, init).to(spec.device, dtype)
         run = partial(_run_body, plan.to(spec.device, dtype), width)
         width = require_pure(plan, run, entry.kind).shape[-1]

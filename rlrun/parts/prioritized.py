@@ -50,6 +50,9 @@ class PrioritizedReplay(Replay):
         super().__init__(capacity, num_envs)
         self.length, self.alpha = length, alpha
 
+    def step_size(self, rollout: Rollout) -> int:
+        return super().step_size(rollout) + 8  # its weight
+
     def _allocate(self, values: Mapping[str, Tensor]) -> None:
         super()._allocate(values)
         kinds: dict[str, Any] = {"dtype": torch.float64, "device": values["reward"].device}

@@ -14,6 +14,7 @@ import numpy as np
 
 from rlrun.config.plain import config_hash, to_dict
 from rlrun.config.run import RunConfig
+from rlrun.envs.abilities import abilities
 from rlrun.lazy import torch
 from rlrun.runs import imports
 from rlrun.runs.log import say
@@ -28,6 +29,8 @@ def record_of(task: Task) -> dict[str, Any]:
     tried = task.tried
     for remark in tried.remarks:
         say(remark)
+    if abilities(task.env).masks and not task.masks:
+        say("this algorithm takes no action masks: those of the environment are not looked at")
     if tried.inexact:
         say(f"a resume of this run would not be exact: {tried.inexact}")
     return {
@@ -36,6 +39,7 @@ def record_of(task: Task) -> dict[str, Any]:
         **surroundings(task.config.threads),
         "obs": space_to_dict(task.obs),
         "action": space_to_dict(task.action),
+        "masks": task.masks,
         "data_sha256": task.data_sha256,
         "modules": imports.recorded(to_dict(task.config)),
         "exact_resume": tried.inexact is None,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from rlrun.core import Algorithm, Memory
+from rlrun.evals.play import Player
 from rlrun.lazy import torch
 from rlrun.rng import Stream
 
@@ -24,30 +25,45 @@ class Policy:
         self._step = np.array([step])
         self._rng = Stream(spec.seeds, "policy", spec.device)
 
-    def act(self, obs: Any, memory: Memory | None = None, first: Any = None) -> tuple[np.ndarray, Memory]:
+    def act(
+        self, obs: Any, memory: Memory | None = None, first: Any = None, mask: Any = None
+    ) -> tuple[np.ndarray, Memory]:
         """The action for `obs`, and the memory to hand back with the next one.
 
         `first` (bool, one an env) says that an episode begins; it defaults to true where no
         memory is given. Both are in the environment's own terms: within its bounds, in its dtype.
+        `mask` ([A] or [N, A]) is true where an action is allowed; it must be given where the
+        environment that was trained in says so at every step.
         """
-        action, memory = self._act(self._read(obs), memory, first)
+        action, memory = self._act(self._read(obs), memory, first, mask)
         action = self._spec.action.write(action)
         return (action[()] if self._spec.action.kind == "discrete" else action), memory
 
-    def _act(self, obs: np.ndarray, memory: Memory | None, first: Any) -> tuple[np.ndarray, Memory]:
+    def _act(
+        self, obs: np.ndarray, memory: Memory | None, first: Any, mask: Any
+    ) -> tuple[np.ndarray, Memory]:
         """The same in the terms of agents."""
+        how: dict[str, Any] = {"step": self._step, "mode": self._mode, "rng": self._rng}
         with torch.no_grad():
             tensor, memory, flags, single = self._inputs(obs, memory, first)
-            act = self._algo.act(tensor, memory, flags, step=self._step, mode=self._mode, rng=self._rng)  # type: ignore[arg-type]
+            if self._spec.masks:
+                how["mask"] = self._masked(mask, flags.shape[1])
+            act = self._algo.act(tensor, memory, flags, **how)
         action = act.action[0].cpu().numpy()
         return (action[0] if single else action), act.memory
 
-    def player(self, memory: Memory | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """It as a player of `rlrun.evals.play`, one replica: it keeps the memory."""
+    def player(self, memory: Memory | None = None) -> Player:
+        """It as a player of `rlrun.evals.play`, one replica: it keeps the memory.
 
-        def act(obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+        Raises:
+            ValueError: the memory is another network's.
+        """
+        if memory:
+            check_memory(memory, self._algo.initial_memory(memory[0].shape[1]))
+
+        def act(obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
             nonlocal memory
-            action, memory = self._act(obs[0], memory, first[0])
+            action, memory = self._act(obs[0], memory, first[0], mask)
             return action[None]
 
         return act
@@ -75,6 +91,26 @@ class Policy:
             out = function(tensor, memory, flags)[0].cpu().numpy()
         return out[0] if single else out
 
+    def _masked(self, mask: Any, count: int) -> Any:
+        """A mask [1, count, A] from one ([A]) or `count` of them.
+
+        Raises:
+            ValueError: there is none, or it is no mask of this policy's actions.
+        """
+        columns = sum(self._spec.action.choices)
+        if mask is None:
+            raise ValueError(f"this policy was trained with action masks: give mask=, {columns} truths")
+        array = np.asarray(mask)
+        if array.size != count * columns or not np.isin(array, (0, 1)).all():
+            raise ValueError(
+                f"mask is {array.dtype} {list(array.shape)}; it must be {count} times {columns} truths"
+            )
+        array = array.reshape(1, count, columns).astype(bool)
+        begins = np.cumsum((0, *self._spec.action.choices[:-1]))
+        if not np.logical_or.reduceat(array, begins, axis=2).all():
+            raise ValueError("mask allows nothing")
+        return torch.from_numpy(array).to(self._spec.device)
+
     def _read(self, obs: Any) -> np.ndarray:
         """Observations as agents see them, from those of the environment, a Dict's entries too."""
         parts = getattr(self._spec.obs, "parts", ())
@@ -100,3 +136,10 @@ class Policy:
         )
         memory = self._algo.initial_memory(count) if memory is None else memory
         return tensor, memory, torch.from_numpy(np.array(flags)[None]).to(self._spec.device), single
+
+
+def check_memory(memory: Memory, fresh: Memory) -> None:
+    """ValueError unless memory that was saved looks like that of an episode's start."""
+    leaves = [[(leaf.dtype, leaf.shape) for leaf in each] for each in (memory, fresh)]
+    if leaves[0] != leaves[1]:
+        raise ValueError("the memory that was saved is another network's")

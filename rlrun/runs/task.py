@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlrun import envs, registry
+from rlrun.boundary import mode_of
 from rlrun.collector import Collector
 from rlrun.config import ConfigError, catalog
 from rlrun.config.run import RunConfig
@@ -16,7 +17,7 @@ from rlrun.envs.abilities import Trial
 from rlrun.evals.evaluation import Evaluation
 from rlrun.lazy import torch
 from rlrun.parts.numbers import vary
-from rlrun.spaces import Space
+from rlrun.spaces import Space, size
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -54,6 +55,11 @@ class Task:
         env = envs.make(config.env, len(evaluation.replicas) * config.num_envs)
         obs, action = envs.spaces(env)
         offers = envs.abilities(env)
+        if offers.masks and mode_of(env) != "Disabled":
+            raise ConfigError(
+                f"env={config.choices.get('env')} masks actions, and begins episodes of its own accord",
+                "with action masks an environment must have the autoreset_mode DISABLED",
+            )
         if offers.data_spec is not None:
             _in_time(config, evaluation, needs, learns)
         for what, space, kinds in (
@@ -89,6 +95,12 @@ class Task:
             )
         return cls(config, evaluation, env, obs, action, dataset)
 
+    @property
+    def masks(self) -> bool:
+        """Whether the environment says which actions are allowed, to an algorithm that minds."""
+        takes: bool = registry.entry_of(self.config.algo).build.takes_masks
+        return takes and envs.abilities(self.env).masks is not None
+
     @cached_property
     def tried(self) -> Trial:
         """What came of trying the environment out.
@@ -118,6 +130,7 @@ class Task:
             envs.abilities(self.env).table,
             envs.dynamics(self.config.env, self.env),
             self.dataset,
+            masks=self.masks,
         )
 
     def collector(self) -> Collector:
@@ -175,4 +188,18 @@ def build(config: RunConfig, spec: Spec) -> Algorithm:
     """The algorithm of a config, with fresh weights."""
     if config.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"device is {config.device}: this machine has no CUDA device\nuse device=cpu")
-    return registry.entry_of(config.algo).build(spec, vary(config.algo, spec.variants), config.model)
+    algo = registry.entry_of(config.algo).build
+    if spec.most is not None:
+        _bounded(algo, spec)
+    return algo(spec, vary(config.algo, spec.variants), config.model)
+
+
+_SMALL = 1 << 16  # numbers that are no burden, whatever was saved
+
+
+def _bounded(algo: type[Algorithm], spec: Spec) -> None:
+    """Refuse spaces that are larger than all that was saved: every input and output has a number there."""
+    inputs, outputs = size(spec.obs), size(spec.action)
+    largest = inputs * outputs if algo.obs_kinds == ("discrete",) else max(inputs, outputs)  # a table, or not
+    if largest > (spec.most or 0) + _SMALL:
+        raise ConfigError(f"spaces of {inputs:,} and {outputs:,} are larger than what was saved for them")

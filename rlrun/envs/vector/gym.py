@@ -20,6 +20,7 @@ from rlrun.config import ConfigError
 from rlrun.envs.abilities import Abilities, Trial
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
 from rlrun.envs.vector.making import Maker
+from rlrun.envs.vector.masks import masks_of
 from rlrun.envs.vector.spaces import space_of
 from rlrun.envs.vector.trial import trial
 
@@ -27,8 +28,8 @@ from rlrun.envs.vector.trial import trial
 class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """M copies of one environment, stepped in turn, without autoreset.
 
-    A sub-environment that has ended stays as it is until it is reset. What one says in its
-    info is never looked at.
+    A sub-environment that has ended stays as it is until it is reset. Of what one says in its
+    info only an action mask is looked at.
 
     Raises:
         ConfigError: Gymnasium cannot make it, or agents cannot play in its spaces.
@@ -52,7 +53,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.spec = one.spec
         obs, action = (self._space(name) for name in ("observation_space", "action_space"))
         self.single_observation_space, self.single_action_space = obs, action
-        self._check, actions = Check(space_of(obs, "observation")), space_of(action, "action").form
+        self._check, self._agents = Check(space_of(obs, "observation")), space_of(action, "action")
+        actions = self._agents.form
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in (obs, action))
         self._obs = np.zeros((num_envs, *self._check.shape), self._check.dtype)
         # A Box of no axes is given arrays of none, and a Discrete numbers, as Gymnasium's sample() gives.
@@ -62,7 +64,13 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._actions = np.zeros((num_envs, 64, *actions.shape), actions.dtype)
         self._reward = np.zeros(num_envs)
         self._terminated, self._truncated = (np.zeros(num_envs, bool) for _ in range(2))
-        self.abilities = Abilities(self_test=self.self_test)
+        try:
+            self._allowed = masks_of(one, self._agents)
+        except BaseException as error:
+            raise ConfigError(*self._fault(error, 0).lines) from error
+        self._mask = np.ones((num_envs, sum(self._agents.choices) if self._allowed else 0), bool)
+        masks = (lambda: self._mask.copy()) if self._allowed else None
+        self.abilities = Abilities(self_test=self.self_test, masks=masks)
         self._picture: gymnasium.Env | None = None
         self._drawn = (-1, np.uint64(0), 0)  # sub-env, seed and steps that the picture shows
 
@@ -97,7 +105,10 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._reward[i] = 0.0
         self._terminated[i] = self._truncated[i] = False
         try:
-            self._obs[i] = self._check.reset(self.envs[i].reset(seed=gym_seed(self._seed[i])))
+            returned = self.envs[i].reset(seed=gym_seed(self._seed[i]))
+            self._obs[i] = self._check.reset(returned)
+            if self._allowed:
+                self._mask[i] = self._allowed(self.envs[i], returned[1])
         except BaseException as error:
             raise self._fault(error, i) from error
 
@@ -123,8 +134,12 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
 
     def _step_one(self, i: int, action: Any) -> None:
         try:
-            returned = self._check.step(self.envs[i].step(action))
-            self._obs[i], self._reward[i], self._terminated[i], self._truncated[i] = returned
+            returned = self.envs[i].step(action)
+            self._obs[i], self._reward[i], self._terminated[i], self._truncated[i] = self._check.step(
+                returned
+            )
+            if self._allowed and not self._terminated[i]:  # at an end nothing is to be chosen
+                self._mask[i] = self._allowed(self.envs[i], returned[4])
         except BaseException as error:
             raise self._fault(error, i) from error
 
@@ -157,15 +172,21 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         own["seed"][:] = state["seed"]
         own["actions"][:] = state["actions"]
         self._actions = actions
+        if not ((state["steps"] >= 0) & (state["steps"] <= length)).all():
+            raise ValueError(f"{self.env_id}: more steps were saved than actions")
         for i, steps in enumerate(state["steps"]):
             self._begin(i)
             for t in range(steps):
+                if self._terminated[i] or self._truncated[i]:
+                    raise ValueError(
+                        f"{self.env_id}: saved actions go on after an episode's end, at step {t}"
+                    )
                 self._steps[i] += 1
                 self._step_one(i, actions[i, t, *self._cut].copy())
 
     def self_test(self) -> Trial:
         """What two fresh copies show when they play, see `trial`."""
-        return trial(self.env_id, self._make, self._check, self.single_action_space)
+        return trial(self.env_id, self._make, self._check, self._agents, self._allowed)
 
     def render_frame(self, index: int) -> np.ndarray:
         """A picture of sub-env `index`, uint8 [H, W, 3], drawn by a copy that replays its actions.
