@@ -158,7 +158,6 @@ def test_a_code_block_of_the_readme(text: str, workshop: Path, tmp_path: Path) -
     [
         "rlrun algo=random_search",
         "rlrun algo=dqn model=wide imports=[my_model]",
-        "rlrun algo=dqn env=thermostat",
     ],
 )
 def test_what_the_readme_adds_is_like_any_other(
@@ -177,7 +176,6 @@ def test_what_the_readme_adds_is_like_any_other(
     newest = max((run / "ckpt").iterdir())
     shutil.rmtree(newest)
     process([*script, "resume", str(run)], tmp_path)  # the same file: it needs no --allow-import
-    verbs = ("evaluate",) if "thermostat" in command else ("evaluate", "play")  # which draws no picture
-    for verb in verbs:
+    for verb in ("evaluate", "play"):
         process([*script, verb, str(run), "--allow-import"], tmp_path)
     assert json.loads((run / "summary.json").read_text())["replicas"] == scores

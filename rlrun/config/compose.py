@@ -146,7 +146,8 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
     for name, kind in listeners.items():
         data["listener"][name] = {"kind": kind} | data["listener"][name]
     config = from_dict(data | {"choices": choices})
-    config.env.prepare()
+    if hasattr(config.env, "prepare"):  # a plug-in's may be any dataclass
+        config.env.prepare()
     return config
 
 

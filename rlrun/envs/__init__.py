@@ -55,11 +55,6 @@ class EnvConfig:
     def never_ends(self) -> bool:
         return self.endless and self.max_steps is None
 
-    @property
-    def modules(self) -> list[str]:
-        """Modules that it names and that must be imported before it is made; `prepare` imports them."""
-        return []
-
     def prepare(self) -> None:
         """Import what it names. Only the words of one's own command line are prepared, and no run folder's.
 

@@ -55,11 +55,6 @@ class GymConfig(EnvConfig):
 
     slow: ClassVar[bool] = True
 
-    @property
-    def modules(self) -> list[str]:
-        """What id and wrappers name before their colons."""
-        return modules({"id": self.id, "wrappers": self.wrappers})
-
     def problems(self) -> list[str]:
         found = super().problems() + self._untrusted("id is", self.id)
         for name, arguments in map(wrapper_of, self.wrappers):
@@ -85,7 +80,7 @@ class GymConfig(EnvConfig):
 
     def prepare(self) -> None:
         """Import the modules that it names, and find its id."""
-        for module in self.modules:
+        for module in modules({"id": self.id, "wrappers": self.wrappers}):
             import_modules([module], "env.id" if module == split(self.id)[0] else "env.wrappers")
         find(self.id)
 
