@@ -313,7 +313,7 @@ def test_memory_lasts_for_an_episode_and_no_longer(tmp_path: Path, monkeypatch: 
         def __init__(self) -> None:
             pass
 
-        def act(self, obs: Any, memory: Any = None, first: Any = None) -> tuple[np.ndarray, Any]:
+        def _act(self, obs: Any, memory: Any, first: Any, mask: Any) -> tuple[np.ndarray, Any]:
             count = np.where(first, 0, 0 if memory is None else memory)
             return count % 2, count + 1
 

@@ -273,7 +273,7 @@ AT_START = [
     wrong(r"'options'(.|\n)*asks for reset\(self", reset=lambda self, seed=None: (self.obs(), {})),
     # Whatever may be raised, wherever.
     *[
-        wrong(rf"{type(error).__name__}(.|\n)*episode of seed 1, its reset", begin=raising(error))
+        wrong(rf"{type(error).__name__}(.|\n)*episode of seed 0, its reset", begin=raising(error))
         for error in (OSError("no disk"), KeyError("x"), NotImplementedError(), AttributeError("y"), Stop())
     ],
     wrong(r"Unprintable \(test_boundary.py:\d+\)", begin=raising(Unprintable())),
