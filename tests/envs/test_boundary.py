@@ -309,7 +309,7 @@ AT_START = [
 ]
 
 
-@pytest.mark.parametrize("case", AT_START, ids=str)
+@pytest.mark.parametrize("case", AT_START, ids=[str(i) for i, _ in enumerate(AT_START)])  # a Text has a set
 def test_what_is_wrong_from_the_first_is_refused(case: Case, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=case.says) as caught:
         attempt(user(**case.parts), tmp_path)
