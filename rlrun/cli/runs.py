@@ -11,6 +11,7 @@ from pathlib import Path
 from rlrun.cli.words import override, verb_parser
 from rlrun.config import ConfigError
 from rlrun.config.vocabulary import hint
+from rlrun.runs.process import contained
 
 
 def run_folder(path: str) -> Path:
@@ -98,7 +99,7 @@ def play(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(arguments)
     folder = _opened(args)
     out = args.out or RunFolder(folder).film
-    with sound(folder):
+    with sound(folder), contained():
         from rlrun.report.film import film
 
         total = film(folder, out, args.replica)
@@ -125,7 +126,7 @@ def record(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(arguments)
     folder = _opened(args)
     out = args.out or (None if args.minari else RunFolder(folder).episodes)
-    with sound(folder):
+    with sound(folder), contained():
         from rlrun.runs.record import record
 
         about = record(folder, args.episodes, out, args.replica, args.mode, args.minari)
