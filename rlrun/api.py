@@ -53,7 +53,7 @@ def report(folder: Path) -> str:
     """Make a run's pictures and its report again from its files; the text that its end printed."""
     run = RunFolder(folder)
     run.summary()  # refuses a run that has not ended
-    with writing(run.path):
+    with contained(), writing(run.path):
         policy = draw(run, plots=True)
     return policy + shown(run)
 

@@ -152,9 +152,7 @@ def remove(path: Path) -> None:
         path.unlink()
 
 
-FULL = tuple(
-    getattr(errno, name, -1) for name in ("ENOSPC", "EDQUOT", "EIO", "EFBIG")
-)  # no room, or no disk
+FULL = tuple(getattr(errno, name, -1) for name in ("ENOSPC", "EDQUOT", "EIO", "EFBIG"))  # no room, or no disk
 
 
 class WriteError(OSError):

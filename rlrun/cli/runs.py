@@ -12,6 +12,7 @@ from rlrun.cli.words import override, verb_parser
 from rlrun.config import ConfigError
 from rlrun.config.keys import legible
 from rlrun.config.vocabulary import hint
+from rlrun.runs.process import contained
 
 
 def run_folder(path: str) -> Path:
@@ -101,7 +102,8 @@ def play(arguments: list[str], as_json: bool) -> int:
     out = args.out or RunFolder(folder).film
     from rlrun.report.film import film
 
-    total = film(folder, out, args.replica)
+    with contained():
+        total = film(folder, out, args.replica)
     told = json.dumps({"gif": str(out), "return": total}) if as_json else f"{out}  (return {total:g})"
     print(legible(told))
     return 0
@@ -128,7 +130,8 @@ def record(arguments: list[str], as_json: bool) -> int:
     out = args.out or (None if args.minari else RunFolder(folder).episodes)
     from rlrun.runs.record import record
 
-    about = record(folder, args.episodes, out, args.replica, args.mode, args.minari)
+    with contained():
+        about = record(folder, args.episodes, out, args.replica, args.mode, args.minari)
     told = [f"data=file {override('data.path', out)}"] if out else []
     told += [f"data=minari {override('data.id', args.minari)}"] if args.minari else []
     if as_json:

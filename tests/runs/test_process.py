@@ -182,8 +182,13 @@ class Rude(gymnasium.Env[np.int64, np.int64]):
     raised: ClassVar[BaseException]
     at: ClassVar[int]
 
-    def __init__(self) -> None:
-        self.steps = 0
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
+
+    def __init__(self, render_mode: str | None = None) -> None:
+        self.steps, self.render_mode = 0, render_mode
+
+    def render(self) -> Any:
+        return np.zeros((8, 8, 3), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[np.int64, dict[str, Any]]:
         super().reset(seed=seed)
@@ -232,6 +237,19 @@ def test_what_an_env_raises_ends_its_run_as_failed(
     assert not out and "Traceback" not in err
     found = status_of(here)
     assert (found["status"], found["step"]) == ("failed", 200) and type(raised).__name__ in found["reason"]
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "play", "record", "resume"])
+def test_what_an_env_raises_ends_a_verb_with_a_line(
+    verb: str, rude: None, here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Rude.raised, Rude.at = SystemExit(0), 10**9
+    folder = run.execute(compose(RUDE), folder=here / "run").folder
+    if verb == "resume":
+        (folder / "summary.json").unlink()
+    monkeypatch.setattr(Rude, "at", 3)
+    assert cli.main([verb, str(folder)]) == 1
+    assert "SystemExit: 0 (test_process.py:" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_sweep_goes_on_after_a_job_that_failed(
