@@ -14,6 +14,7 @@ from rlrun.report.pages import draw, shown
 from rlrun.runs import run as runs
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.memory import prepared
+from rlrun.runs.place import require_place
 from rlrun.runs.run import Result
 
 
@@ -26,6 +27,7 @@ def train(
     config: RunConfig, *, folder: Path | None = None, overrides: Sequence[str] = (), quiet: bool = False
 ) -> Result:
     """Train and judge a composed config, draw its pictures, and print its table unless `quiet`."""
+    require_place(folder or RunFolder.new(config).path, "out", folder or config.out)
     task = prepared(config)
     with threads(config.threads):
         keep_freed_memory()

@@ -100,5 +100,5 @@ def check(config: RunConfig) -> RunConfig:
         if not found and hasattr(member, "conflicts"):
             found += member.conflicts(config)
     if found:
-        raise ConfigError(*found[:5], *([f"and {len(found) - 5} more"] if len(found) > 5 else []))
+        raise ConfigError(*found[:3], *([f"and {len(found) - 3} more"] if len(found) > 3 else []))
     return config
