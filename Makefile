@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_EXTRA)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: run test check learn bench map clean
+.PHONY: run test check learn bench faults map clean
 
 run: $(VENV)/.run
 	$(BIN)/rlrun algo=lstm_dqn env=cartpole
@@ -29,6 +29,9 @@ map: $(VENV)/.run
 
 bench: $(VENV)/.run
 	$(BIN)/python benchmarks/compare.py
+
+faults: $(VENV)/.dev
+	PYTHONPATH=benchmarks OMP_NUM_THREADS=1 $(BIN)/python -m faults $(KIND)
 
 clean:
 	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache

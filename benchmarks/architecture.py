@@ -21,7 +21,7 @@ FLOORS = (
     ("algos", "envs", "trainer"),
     ("collector", "models", "parts", "data"),
     ("nn",),
-    ("core", "state", "spaces"),
+    ("boundary", "core", "state", "spaces"),
     ("config",),
     ("rng",),
     ("lazy", "files", "registry"),

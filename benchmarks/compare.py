@@ -71,10 +71,10 @@ def measure_rlrun(work: str, replicas: int, plain: bool) -> dict[str, float]:
     """
     import tempfile
 
-    from rlrun.api import keep_freed_memory
     from rlrun.config.compose import compose
     from rlrun.nn import record
     from rlrun.runs.folder import RunFolder
+    from rlrun.runs.process import keep_freed_memory
     from rlrun.runs.session import Session
     from rlrun.runs.task import Task, build
     from rlrun.trainer import Clock

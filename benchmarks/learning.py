@@ -370,14 +370,14 @@ def finished(folder: Path, digest: str | None) -> bool:
 
 def train(command: str, folder: Path) -> None:
     """In a process of its own: from the beginning, or from where the run was interrupted."""
+    from rlrun import api
     from rlrun.config.compose import compose
-    from rlrun.runs.run import execute, resume
 
     if (folder / "run.json").exists():
-        result = resume(folder)
+        result = api.resume(folder, quiet=True)
     else:
         config = compose([*command.split(), "log.tensorboard=false", "log.plot=false"])
-        result = execute(config, folder=folder)
+        result = api.train(config, folder=folder, quiet=True)
     raise SystemExit(result.exit_code)
 
 

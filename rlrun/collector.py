@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rlrun.boundary import Crossing, endless, has_state, mode_of
 from rlrun.core import Algorithm, Memory, Mode, Rollout
 from rlrun.lazy import torch
 from rlrun.parts.statistics import EpisodeStatistics
@@ -27,10 +28,18 @@ if TYPE_CHECKING:
 RewardFunction = Callable[[np.ndarray, np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
+class Pulse:
+    """How many steps this process has taken, for who wants to see that it still takes some."""
+
+    steps = 0
+
+
 class Buffer:
     """Time-major storage of one rollout: torch tensors [R, T, N, ...] with NumPy views on them."""
 
-    def __init__(self, replicas: int, steps: int, envs: int, obs: Space, action: Space, dtype: str) -> None:
+    def __init__(
+        self, replicas: int, steps: int, envs: int, obs: Space, action: Space, dtype: str, masks: bool = False
+    ) -> None:
         self.steps = steps
         lead = (replicas, steps, envs)
 
@@ -43,6 +52,8 @@ class Buffer:
         self.action = make(action.shape, dtype if action.dtype.startswith("float") else action.dtype)
         self.reward = make((), dtype)
         self.terminated, self.truncated, self.first, self.valid = (make((), "bool") for _ in range(4))
+        if masks:
+            self.mask, self.next_mask = (make((sum(action.choices),), "bool") for _ in range(2))
         self._wrap()
         self.extras: dict[str, Tensor] = {}
         self.info: dict[str, np.ndarray] = {}
@@ -97,10 +108,12 @@ class Collector:
         dtype: str = "float32",
         metrics: tuple[str, ...] = (),
         sums: tuple[str, ...] = (),
+        limit: int | None = None,
     ) -> None:
+        """`limit` is the longest that a whole episode may be."""
         self.env, self.num_envs, self.replicas = env, num_envs, len(seeds)
         self.obs_space, self.action_space = obs, action
-        self.mode = mode_of(env)
+        self.mode, self.limit = mode_of(env), limit
         self.reward_function, self.options = reward, dict(options or {})
         self.device, self.dtype = device, dtype
         self.rng = Stream(seeds, "explore", device)
@@ -108,6 +121,7 @@ class Collector:
         shape = (self.replicas, num_envs)
         self._keys = child(keys(seeds, "env")[:, None], np.arange(num_envs)[None])  # [R, N]
         self.episode = np.zeros(shape, np.int64)  # index of the episode under way
+        self._crossing = Crossing(env, shape, obs, action, self._where, dtype)
         self.obs: np.ndarray | None = None  # [R, N, ...]; None before the first reset
         self.first = np.ones(shape, bool)
         self.filler = np.zeros(shape, bool)  # the coming step only resets (autoreset NEXT_STEP)
@@ -127,6 +141,7 @@ class Collector:
         Of 0 steps the rollout is empty and no env is touched; the update itself counts as a step.
         """
         if not steps:
+            Pulse.steps += 1
             return self._nothing
         whole = algo.whole_episodes
         if self.obs is None:
@@ -143,6 +158,7 @@ class Collector:
                 self.obs_space,
                 self.action_space,
                 self.dtype,
+                algo.takes_masks and self._crossing.mask is not None,
             )
         start_memory = tuple([leaf.clone() for leaf in self.memory])  # fit to be learned from
         start_draws = self.rng.counter if whole else None
@@ -153,6 +169,8 @@ class Collector:
             while running.any() if whole else t < steps:
                 if t == buffer.steps:
                     buffer.grow()
+                if whole and t == self.limit:
+                    raise endless(self._crossing, int(running.argmax()), t)
                 valid = self._step(algo, buffer, t, step, running, mode)
                 step = step + (valid.sum(1) if whole or valid is not running else row)
                 if whole:
@@ -174,28 +192,24 @@ class Collector:
         obs, first = buffer.seen[t]
         if self.device != "cpu":
             obs, first = obs.to(self.device), first.to(self.device)
-        act = algo.act(obs, self.memory, first, step=step, mode=mode, rng=self.rng)
+        masked: dict[str, Any] = {}
+        if "mask" in buffer.tensors:
+            buffer.mask[:, t] = self._crossing.mask
+            masked["mask"] = buffer.tensors["mask"][:, t].to(self.device)
+        act = algo.act(obs, self.memory, first, step=step, mode=mode, rng=self.rng, **masked)
         self.memory = act.memory
         if act.extras:
             buffer.put_extras(t, act.extras)
         action = act.action.numpy() if self.device == "cpu" else act.action.cpu().numpy()
         buffer.action[:, t] = action
 
-        # The envs step, R x N of them in a row.
+        # The envs step, R x N of them in a row; the true successors.
         lead = (self.replicas, self.num_envs)
-        flat = action.reshape(-1, *action.shape[2:])
-        flat_obs, flat_reward, flat_terminated, flat_truncated, info = self.env.step(flat)
-        shape = lead + self.obs_space.shape
-        obs_after = flat_obs.reshape(shape)
-        terminated, truncated = flat_terminated.reshape(lead), flat_truncated.reshape(lead)
-        true_reward = flat_reward.reshape(lead)
+        obs_after, true_reward, terminated, truncated, info = self._crossing.step(action)
+        Pulse.steps += 1
+        next_obs = self._crossing.successors(obs_after, info)
 
-        # The true successors, and the reward that is learned from.
-        next_obs = obs_after
-        if self.mode == "SameStep" and "final_obs" in info:
-            next_obs = obs_after.copy()
-            for i in np.flatnonzero(info["_final_obs"]):
-                next_obs.reshape(-1, *self.obs_space.shape)[i] = info["final_obs"][i]
+        # What is learned from.
         reward = true_reward
         if self.reward_function is not None:
             # not self.obs, which is the env's own array and may have been overwritten
@@ -204,6 +218,8 @@ class Collector:
         buffer.terminated[:, t] = terminated
         buffer.truncated[:, t] = truncated
         buffer.next_obs[:, t] = next_obs
+        if masked:
+            buffer.next_mask[:, t] = self._crossing.mask
         valid = counted & ~self.filler if self.mode == "NextStep" else counted
         buffer.valid[:, t] = valid
         for name in self.stats.metrics:
@@ -231,11 +247,15 @@ class Collector:
 
     def _reset(self, mask: np.ndarray) -> None:
         """Begin the next episode where `mask` [R, N] is true."""
-        obs = reset(self.env, child(self._keys, self.episode), mask, self.options)
-        self.obs = obs.reshape(self.replicas, self.num_envs, *self.obs_space.shape)
+        self.obs = self._crossing.reset(child(self._keys, self.episode), mask, self.options)
         self.first = mask | self.first
         self.filler = self.filler & ~mask
         self.stats.begin(mask)
+
+    def _where(self, i: int) -> tuple[Any, int]:
+        """Seed and step of the episode under way in sub-env i."""
+        row = divmod(i, self.num_envs)
+        return child(self._keys, self.episode)[row], int(self.stats.episode_length[row]) + 1
 
     def _rollout(self, buffer: Buffer, steps: int, memory: Memory) -> Rollout:
         tensors, extras = buffer.tensors, buffer.extras
@@ -277,6 +297,15 @@ class Collector:
         if not state:
             return
         arrays = {name: value.cpu().numpy().copy() for name, value in state.items()}
+        lead = (self.replicas, self.num_envs)
+        flags = {"first": "bool", "filler": "bool", "episode": "int64"}
+        for name, kind, shape in (
+            ("obs", np.dtype(self.obs_space.dtype).kind, (*lead, *self.obs_space.shape)),
+            *((name, np.dtype(dtype).kind, lead) for name, dtype in flags.items()),
+        ):
+            if arrays[name].dtype.kind != kind or arrays[name].shape != shape:
+                found = f"{arrays[name].dtype} {list(arrays[name].shape)}"
+                raise ValueError(f"collector.{name}: saved as {found}, this config has {list(shape)}")
         self.obs = arrays["obs"]
         self.first, self.filler, self.episode = arrays["first"], arrays["filler"], arrays["episode"]
         self.stats.load_state(arrays)
@@ -290,28 +319,7 @@ class Collector:
         else:  # the best that can be done: the episodes under way are lost, new ones begin
             self.episode += 1
             self._reset(np.ones_like(self.first))
+        self._crossing.look()
         count = sum(name.startswith("memory.") for name in state)
         self.memory = tuple(state[f"memory.{i}"].to(self.device) for i in range(count))
         self.rng.load_state({"counter": state["rng.counter"]})
-
-
-def mode_of(env: VectorEnv) -> str:
-    """The env's autoreset mode as a word: NextStep (Gymnasium's default), SameStep or Disabled."""
-    mode = env.metadata.get("autoreset_mode", "NextStep")
-    return getattr(mode, "value", mode)
-
-
-def has_state(env: VectorEnv) -> bool:
-    """Whether an env can be saved and go on exactly; its seeds are then uint64."""
-    return hasattr(env, "load_state")
-
-
-def reset(env: VectorEnv, seed: np.ndarray, mask: np.ndarray, options: Mapping[str, Any]) -> np.ndarray:
-    """Reset the sub-envs in `mask` [R, N], each to the episode of its seed (uint64); all obs [M, ...]."""
-    flat_seed: Any = seed.reshape(-1)
-    if not has_state(env):  # Gymnasium's own take a list of ints, and many envs only 31 bits
-        flat_seed = (flat_seed >> np.uint64(33)).tolist()
-    if mode_of(env) == "Disabled":
-        return env.reset(seed=flat_seed, options={"reset_mask": mask.reshape(-1), **options})[0]
-    # These envs reset themselves later on: one seed each for their whole life.
-    return env.reset(seed=flat_seed, options=dict(options))[0]

@@ -39,6 +39,7 @@ class TransitionTable:
     shape: tuple[int, int] | None = None  # rows and columns of a grid world, to draw it
     reachable: np.ndarray | None = None  # [S], bool: where an episode can come to
     letters: np.ndarray | None = None  # [S], of cells: S start, G goal, H hole, C cliff, # wall
+    legal: np.ndarray | None = None  # [S, A], bool: the actions that may be taken; None: all
 
 
 class Dynamics(Protocol):
@@ -63,6 +64,8 @@ class Dataset:
     truncated: np.ndarray
     next_obs: np.ndarray
     first: np.ndarray
+    mask: np.ndarray | None = None  # of obs and of next_obs, bool [steps, A], as a `Rollout` has them
+    next_mask: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,8 @@ class Spec:
     dynamics: Dynamics | None = None
     dataset: Dataset | None = None  # None also where a trained policy only acts
     variants: tuple[Mapping[str, float], ...] = ()  # one per replica: the keys in which they differ
+    masks: bool = False  # observations come with the actions that are allowed there
+    most: int | None = None  # numbers that a network may have: those of the checkpoint it is made for
 
     @property
     def replicas(self) -> int:
@@ -101,6 +106,10 @@ class Rollout:
 
     The tensors are views of the collector's buffers, good until the next collect:
     an algorithm that keeps steps copies them (`Replay.add` does).
+
+    Where the env says which actions are allowed, `mask` says it of obs and `next_mask` of
+    next_obs, A columns each (of a vector of integers: all their values, one after the other).
+    Every row allows something: where the task ended, where nothing is to be chosen, everything.
     """
 
     obs: Tensor
@@ -114,6 +123,8 @@ class Rollout:
     memory: Memory = ()  # [R, N, ...], before step 0
     extras: Mapping[str, Tensor] = field(default_factory=dict)
     info: Mapping[str, Tensor] = field(default_factory=dict)
+    mask: Tensor | None = None  # bool [R, T, N, A]; None: all actions are allowed, always
+    next_mask: Tensor | None = None
 
     @property
     def ended(self) -> Tensor:
@@ -127,10 +138,17 @@ class Rollout:
     def steps(self, begin: int, end: int | None = None) -> Rollout:
         """The steps from `begin` to `end`; `memory` stays that of this rollout's step 0."""
         cut = slice(begin, end)
-        fields = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "first", "valid")
         extras = {name: value[:, cut] for name, value in self.extras.items()}
-        return replace(self, **{name: getattr(self, name)[:, cut] for name in fields}, extras=extras)
+        return self.with_(**{name: value[:, cut] for name, value in self.fields().items()}, extras=extras)
 
+    def fields(self) -> dict[str, Tensor]:
+        """What each step consists of, by name, without `extras`; masks where there are some."""
+        found = {name: getattr(self, name) for name in FIELDS}
+        return found if self.mask is None else found | {name: getattr(self, name) for name in MASKS}
+
+
+FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "first", "valid")  # of a rollout
+MASKS = ("mask", "next_mask")
 
 FAMILIES = (
     "bandit",
@@ -153,6 +171,7 @@ class Algorithm(Stateful, ABC):
     stochastic: bool = False  # it learns a distribution over actions: "sample" draws from it
     family: ClassVar[str] = "other"  # one of FAMILIES: what `rlrun list` shows it under
     takes_memory: ClassVar[bool] = False  # works with a model that has memory (an LSTM, a GRU)
+    takes_masks: ClassVar[bool] = False  # takes no action that a mask forbids: `act` has `mask`
     obs_kinds: ClassVar[tuple[str, ...]] = ("box", "discrete")
     action_kinds: ClassVar[tuple[str, ...]] = ("discrete",)
     recordable: ClassVar[bool] = False  # `nn.recordable`: its own code may be; each class says so for itself
@@ -174,6 +193,9 @@ class Algorithm(Stateful, ABC):
         its best guess. Random numbers come only from `rng`; greedy draws none. While steps are
         collected PyTorch keeps no record for gradients: learn from the rollout, not from
         tensors kept here.
+
+        An algorithm that `takes_masks` has one more argument, `mask: Tensor | None = None`: [R, N, A],
+        true where an action is allowed. It is given wherever `spec.masks` says so.
         """
 
     @abstractmethod

@@ -144,4 +144,6 @@ class Stream:
         counter = state["counter"].cpu().numpy()
         if counter.shape != (len(self._keys),):
             raise ValueError(f"rng: saved for {counter.size} replicas, this run has {len(self._keys)}")
+        if counter.dtype != np.int64 or (counter < 0).any():
+            raise ValueError("rng: what was saved counts no numbers")
         self.counter = counter

@@ -34,10 +34,10 @@ class Stateful:
         return out
 
     def load_state(self, state: Mapping[str, Tensor], roles: Iterable[str] | None = None) -> None:
-        """Copy `state` in; names and shapes must be exactly those of `state(roles)`.
+        """Copy `state` in; names, shapes and types must be exactly those of `state(roles)`.
 
         Raises:
-            ValueError: a leaf is missing, unknown, or of another shape.
+            ValueError: a leaf is missing, unknown, or of another shape or type.
         """
         for name, role in self.saved.items():
             part = getattr(self, name)
@@ -68,7 +68,7 @@ def _part_state(name: str, part: Any) -> State:
 
 
 def copy_leaves(into: State, values: Mapping[str, Tensor], name: str) -> None:
-    """Copy leaves of equal names and shapes in place; anything else is a ValueError."""
+    """Copy leaves of equal names, shapes and types in place; anything else is a ValueError."""
     if into.keys() != values.keys():
         odd = sorted(into.keys() ^ values.keys())
         raise ValueError(f"{name}: the saved leaves differ from those of this config: {', '.join(odd[:3])}")
@@ -77,6 +77,9 @@ def copy_leaves(into: State, values: Mapping[str, Tensor], name: str) -> None:
             raise ValueError(
                 f"{name}.{key}: saved shape {tuple(values[key].shape)}, this config has {tuple(leaf.shape)}"
             )
+        if leaf.dtype != values[key].dtype:
+            raise ValueError(f"{name}.{key}: saved as {values[key].dtype}, this config has {leaf.dtype}")
+    for key, leaf in into.items():
         leaf.copy_(values[key])
 
 

@@ -54,6 +54,7 @@ def config_of(name: str, *overrides: str) -> Any:
 def make(name: str, num_envs: int, *overrides: str) -> Any:
     config = config_of(name, *overrides)
     assert violations(config) == []
+    config.prepare()
     return envs.make(config, num_envs)
 
 

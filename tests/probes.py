@@ -19,6 +19,7 @@ from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 
 from rlrun.config import key
 from rlrun.envs import EnvConfig, RewardConfig
+from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays, NativeVectorEnv
 from rlrun.registry import register
 from rlrun.rng import uniforms
@@ -40,6 +41,7 @@ class Probe:
     reward: list[list[float]]  # [S, 2]
     starts: list[int]
     max_steps: int | None = None
+    legal: list[list[bool]] | None = None  # [S, 2], the actions that a mask allows
 
 
 def fixed(
@@ -76,6 +78,11 @@ PROBES = {
         [[i + 1, i + 1] for i in range(5)] + [[-1, -1]],
         [[0, 0]] * 5 + [[1, 1]],
         [0],
+    ),
+    # What is forbidden would pay, and is never learned about: values -gamma and -1. Whoever takes the
+    # unlearned 0 for the best there is, or the mean over both actions, comes out higher.
+    "masked": Probe(
+        [[-1], [1]], [[1, 1], [-1, -1]], [[0, 0], [-1, 9]], [0], legal=[[True, True], [True, False]]
     ),
     # A cue, two blank steps, and the question what the cue was: -1 or 1.
     "recall": Probe(
@@ -139,12 +146,17 @@ class ProbeVector(NativeVectorEnv):
         )
         self.vectors = np.array([*table.obs, [0.0] * len(table.obs[0])], np.float32)
         self._state = np.zeros(num_envs, np.int64)
+        if table.legal is not None:
+            self.legal = np.array([*table.legal, [False, False]])
+            self.abilities = Abilities(masks=lambda: self.legal[self._state])
 
     def _begin(self, rows: np.ndarray, seed: np.ndarray, options: Mapping[str, Any]) -> None:
         self._state[rows] = self.starts[(uniforms(seed, np.zeros(1)) * len(self.starts)).astype(int)]
 
     def _advance(self, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
         which = self._state, chosen(actions)
+        if self.abilities.masks:
+            assert (self.legal[which] | (self._state < 0)).all(), "a forbidden action"
         after, reward = self.successor[which], self.reward[which]
         self._state[:] = after  # -1 is the last row of `vectors`, and means nothing beyond
         return reward.astype(float), after < 0, {}

@@ -98,6 +98,25 @@ def test_only_what_talks_to_people_prints() -> None:
     assert printing == []
 
 
+def test_all_that_is_printed_is_legible() -> None:
+    """What is not JSON passes through one function, which takes out what a terminal would obey."""
+    printing = [
+        f"{module}:{node.lineno}"
+        for module, path in MODULES.items()
+        for node in ast.walk(_code(path))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
+        if not _harmless(node.args[0])
+    ]
+    assert printing == []
+
+
+def _harmless(text: ast.expr) -> bool:
+    if isinstance(text, ast.IfExp):
+        return _harmless(text.body) and _harmless(text.orelse)
+    called = ast.unparse(text.func) if isinstance(text, ast.Call) else ""
+    return isinstance(text, ast.Constant) or called in ("legible", "json.dumps")
+
+
 def _functions(node: ast.AST) -> Iterator[ast.FunctionDef]:
     return (each for each in ast.walk(node) if isinstance(each, ast.FunctionDef))
 

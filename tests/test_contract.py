@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from support import ALGORITHMS, builder
@@ -41,7 +42,8 @@ def test_models(model: str) -> None:
     check_model(model)
 
 
-ENVS: dict[str, list[str]] = {name: [] for name in recipes("env") if name != "lunar_lander"}
+OF_EXTRAS = {"lunar_lander": "Box2D", "pong": "ale_py", "halfcheetah": "mujoco", "minigrid_empty": "minigrid"}
+ENVS: dict[str, list[str]] = {name: [] for name in recipes("env") if name not in OF_EXTRAS}
 ENVS |= {"series": ["env.path=wti_daily"], "gym": ["env.id=Blackjack-v1"], "Taxi-v4": [], "Pendulum-v1": []}
 
 
@@ -50,7 +52,9 @@ def test_environments(env: str) -> None:
     check_env(env, *ENVS[env])
 
 
-@pytest.mark.filterwarnings("default")  # an error within Box2D's import ends the process
-def test_lunar_lander() -> None:
-    pytest.importorskip("Box2D")
-    check_env("lunar_lander")
+@pytest.mark.filterwarnings("default")  # an error within an extension's import ends the process
+@pytest.mark.parametrize("env", OF_EXTRAS)
+def test_environments_of_extras(env: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip(OF_EXTRAS[env])
+    monkeypatch.chdir(tmp_path)  # MuJoCo leaves a log behind
+    check_env(env)

@@ -21,7 +21,9 @@ from support import Trial, builder, known
 
 from rlrun.config.compose import compose
 from rlrun.config.run import RunConfig
+from rlrun.envs.abilities import abilities
 from rlrun.evals.play import run_episodes
+from rlrun.parts.masks import allowed
 from rlrun.runs.load import load
 from rlrun.runs.run import execute
 
@@ -142,10 +144,13 @@ def visits(trial: Trial) -> dict[int, tuple[float, int]]:
     memory, first = algo.initial_memory(len(states)), torch.ones(1, len(states), dtype=torch.bool)
     for _ in range(6):
         tensor = torch.from_numpy(np.asarray(obs))[None]
+        masks = abilities(env).masks
+        mask = torch.from_numpy(masks() | (states < 0)[:, None])[None] if masks else None
+        how: dict[str, Any] = {} if mask is None else {"mask": mask}
         with torch.no_grad():
-            act = algo.act(tensor, memory, first, step=trial.clock.step, mode="greedy", rng=None)  # type: ignore[arg-type]
+            act = algo.act(tensor, memory, first, step=trial.clock.step, mode="greedy", rng=None, **how)  # type: ignore[arg-type]
             if hasattr(algo, "q"):
-                value = algo.q(tensor, memory, first)[0].max(-1).values
+                value = allowed(algo.q(tensor, memory, first), mask)[0].max(-1).values
             elif hasattr(algo, "value"):
                 value = algo.value(tensor, memory, first)[0]
             else:
@@ -173,6 +178,7 @@ EXPECTED = {
     "two_step": {0: GAMMA, 1: 1.0},
     "truncation": {0: 1 / (1 - GAMMA)},
     "successor": {0: GAMMA**2 / (1 - GAMMA), 1: GAMMA / (1 - GAMMA), 2: 1 / (1 - GAMMA)},
+    "masked": {0: -GAMMA, 1: -1.0},
     "corridor": {state: GAMMA ** (5 - state) for state in range(6)},
 }
 

@@ -17,6 +17,7 @@ import numpy as np
 from rlrun.config import ConfigError, key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
+from rlrun.parts.masks import allowed
 from rlrun.parts.numbers import number
 from rlrun.registry import register
 from rlrun.rng import Stream
@@ -53,10 +54,14 @@ class EstimateConfig(BanditConfig):
     )
 
 
+UNTRIED = -1e30  # what an arm is worth that nobody has pulled: less than any other that is allowed
+
+
 class Bandit(Algorithm):
     """Counts and mean rewards of the arms, [R, K]; a subclass says how one is chosen."""
 
     family = "bandit"
+    takes_masks = True
     saved: ClassVar = {"counts": "weights", "means": "weights"}
     obs_kinds = ("discrete",)
 
@@ -79,14 +84,24 @@ class Bandit(Algorithm):
 
     def guess(self) -> Tensor:
         """How good each arm is by all that is known, [R, K]: a greedy choice goes by it."""
-        return torch.where(self.counts > 0, self.means, -torch.inf)
+        return torch.where(self.counts > 0, self.means, UNTRIED)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         if mode == "greedy":
-            return Act(self.guess().argmax(-1, keepdim=True).expand(obs.shape))
+            guess = self.guess()[:, None].expand(*obs.shape, -1)
+            return Act(allowed(guess, mask).argmax(-1))
         scores, ties = self.scores(obs.shape[1], step, rng), rng.uniform(obs.shape[1], self.arms)
+        scores = allowed(scores.expand(*obs.shape, -1), mask)
         return Act(torch.where(scores == scores.amax(-1, keepdim=True), ties, 0.0).argmax(-1))
 
     def q(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
@@ -98,10 +113,11 @@ class Bandit(Algorithm):
         arm, reward, valid = rollout.action[:, 0], rollout.reward[:, 0], rollout.valid[:, 0]  # [R, 1]
         error = reward - self.means.gather(1, arm)
         learned = valid & error.isfinite()  # a reward that is no number must not spoil the mean
-        self.learn(arm, torch.where(learned, reward, 0.0), learned)
+        mask = None if rollout.mask is None else rollout.mask[:, 0, 0]  # [R, K]
+        self.learn(arm, torch.where(learned, reward, 0.0), learned, mask)
         return {"loss/error": torch.where(valid, error, 0.0)[:, 0].abs()}
 
-    def learn(self, arm: Tensor, reward: Tensor, learned: Tensor) -> None:
+    def learn(self, arm: Tensor, reward: Tensor, learned: Tensor, mask: Tensor | None) -> None:
         """Count `arm` and move its mean towards `reward`, [R, 1] each, where `learned`."""
         self.counts.scatter_add_(1, arm, learned.long())
         count = self.counts.gather(1, arm).clamp(min=1).to(reward.dtype)
@@ -219,12 +235,12 @@ class GradientBandit(Bandit):
     def guess(self) -> Tensor:
         return self.preferences
 
-    def learn(self, arm: Tensor, reward: Tensor, learned: Tensor) -> None:
+    def learn(self, arm: Tensor, reward: Tensor, learned: Tensor, mask: Tensor | None) -> None:
         chosen = torch.zeros_like(self.preferences).scatter_(1, arm, 1.0)  # [R, K]
-        gradient = chosen - self.preferences.softmax(-1)
+        gradient = chosen - allowed(self.preferences, mask).softmax(-1)
         change = self.learning_rate * (reward - self.baseline(reward)) * gradient
         self.preferences += torch.where(learned, change, 0.0)
-        super().learn(arm, reward, learned)
+        super().learn(arm, reward, learned, mask)
 
     def baseline(self, reward: Tensor) -> Tensor:
         """What `reward` [R, 1] is compared with: the mean of all before it, the first with itself."""

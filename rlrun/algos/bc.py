@@ -45,6 +45,7 @@ class BC(Algorithm):
     family = "imitation"
     stochastic = True
     takes_memory = True
+    takes_masks = True
     recordable = True
     saved: ClassVar = {"net": "weights", "head": "weights", "optim": "optimizer", "rng": "random"}
 
@@ -69,6 +70,9 @@ class BC(Algorithm):
         self.obs, self.taken, self.first = (
             torch.from_numpy(array).to(self.spec.device) for array in (data.obs, data.action, data.first)
         )
+        self.mask = None  # of the logged steps; without it the policy may also want what is not allowed
+        if data.mask is not None and self.spec.masks:
+            self.mask = torch.from_numpy(data.mask).to(self.spec.device)
         if self.length > len(self.first):
             raise ConfigError(
                 f"algo.burn_in + sequence_length is {self.length}: the data have {len(self.first)} steps",
@@ -79,10 +83,18 @@ class BC(Algorithm):
         return self.net.initial_memory(num_envs)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         out, memory = self.net.step(obs, memory, first)
-        policy = self.actions.distribution(out)
+        policy = self.actions.distribution(out, mask)
         action = self.actions.action(policy.mode() if mode == "greedy" else policy.sample(rng))
         return Act(action, self.net.remember(memory, action))
 
@@ -103,7 +115,7 @@ class BC(Algorithm):
         memory = self.net.remember(memory, self.taken[(start[:, 0] - 1).clamp(min=0)])
         self.net.update_normalizer(obs, learned)
         out, _ = self.net(obs, memory, first, action)
-        policy = self.actions.distribution(out)
+        policy = self.actions.distribution(out, None if self.mask is None else self.mask[index])
         loss = -masked_mean(policy.log_prob(self.raw(action)), learned)
         return loss, self.optim.step(loss, learning_rate)
 

@@ -111,7 +111,7 @@ class ConservativeDQN(DQN):
         self.networks, self.weight = (self.net,), number(config.alpha, spec, 3)
 
     def penalty(self, every_q: Tensor, q: Tensor) -> Tensor:
-        return self.weight * (every_q.logsumexp(-1) - q)
+        return self.weight * (every_q.logsumexp(-1) - q)  # what is not allowed adds exp(-inf)
 
     def recurrent_values(self, batch: Rollout) -> Values:
         """No memory was logged: sequences begin with none."""
@@ -171,6 +171,7 @@ class CQL(Algorithm):
     needs = ("dataset",)
     family = "offline"
     takes_memory = True
+    takes_masks = True
     saved: ClassVar = {"learner": "own"}
 
     def __init__(self, spec: Spec, config: CQLConfig, model: Any) -> None:
@@ -190,9 +191,18 @@ class CQL(Algorithm):
         return self.learner.initial_memory(num_envs)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
-        return self.learner.act(obs, memory, first, step=step, mode=mode, rng=rng)
+        masked = {} if mask is None else {"mask": mask}
+        return self.learner.act(obs, memory, first, step=step, mode=mode, rng=rng, **masked)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         return self.learner.learn(self.data.sample(self.config.batch_size, self.learner.rng), step)

@@ -18,6 +18,7 @@ from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.explore import EpsilonConfig, epsilon_greedy
 from rlrun.parts.gradient import GradientConfig
+from rlrun.parts.masks import allowed, allowed_after
 from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import ReplayConfig, TargetSync
 from rlrun.parts.prioritized import PrioritizedReplay, PriorityConfig, importance, priority
@@ -60,7 +61,7 @@ class DQNConfig(ReplayConfig, GradientConfig):
 class Values(NamedTuple):
     """What the loss is made of, for the steps that are learned from: [R, S, B]; with A, of each action."""
 
-    q: Tensor  # [R, S, B, A], online
+    q: Tensor  # [R, S, B, A], online; here and below, actions that are not allowed are worth nothing
     action: Tensor
     valid: Tensor
     total: Tensor  # rewards of the n steps, discounted
@@ -75,6 +76,7 @@ class DQN(Algorithm):
 
     family = "value-based"
     takes_memory = True
+    takes_masks = True
     recordable = True
     saved: ClassVar = {
         "net": "weights",
@@ -112,12 +114,20 @@ class DQN(Algorithm):
         return self.net.initial_memory(num_envs)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         q, after = self.net.step(obs, memory, first)  # [R, N, A]
-        action = q.argmax(-1)
+        action = allowed(q, mask).argmax(-1)
         if mode == "explore":
-            action = epsilon_greedy(action, self.actions, self.epsilon(step), rng)
+            action = epsilon_greedy(action, self.actions, self.epsilon(step), rng, mask)
         stored = {f"memory.{i}": leaf for i, leaf in enumerate(memory)} if mode == "explore" else {}
         return Act(action, self.net.remember(after, action), stored)
 
@@ -190,12 +200,13 @@ class DQN(Algorithm):
         total, discount, last = n_step(
             batch.reward, batch.terminated, batch.truncated, self.gamma, self.config.n_step, starts=1
         )
-        q, _ = self.net(learned.obs, (), learned.first)
+        q = allowed(self.net(learned.obs, (), learned.first)[0], learned.mask)
         with torch.no_grad():
             next_obs = take_steps(batch.next_obs, last)
             target_q, _ = self.target(next_obs, (), learned.first)
             online_q = self.net(next_obs, (), learned.first)[0] if self.config.double else target_q
-        return Values(q, learned.action, learned.valid, total, discount, target_q, online_q)
+        next_q = (allowed_after(each, batch, last) for each in (target_q, online_q))
+        return Values(q, learned.action, learned.valid, total, discount, *next_q)
 
     def recurrent_values(self, batch: Rollout) -> Values:
         """With memory: every step after the burn-in, each with up to n rewards of its sequence."""
@@ -215,5 +226,5 @@ class DQN(Algorithm):
             online_q = target_q
             if self.config.double:
                 online_q = successor(self.net, learned, tuple(leaf.detach() for leaf in onlines))
-        next_q = take_steps(target_q, last), take_steps(online_q, last)
-        return Values(q, learned.action, learned.valid, total, discount, *next_q)
+        next_q = (allowed_after(take_steps(each, last), learned, last) for each in (target_q, online_q))
+        return Values(allowed(q, learned.mask), learned.action, learned.valid, total, discount, *next_q)

@@ -48,6 +48,7 @@ class DynaQ(TD):
         "model_reward": "replay",
         "model_end": "replay",
         "tried": "replay",
+        "legal": "replay",
         "plans": "random",
     }
 
@@ -61,6 +62,8 @@ class DynaQ(TD):
         self.model_end = torch.zeros(shape, dtype=torch.bool)
         self.tried = torch.full(shape, -1, dtype=torch.int64)  # the step of the last try; -1: never
         self.plans = Stream(spec.seeds, "planning")
+        # The actions that each state was last seen to allow, where that is said.
+        self.legal = torch.ones(shape, dtype=torch.bool)
         self._replica = np.arange(spec.replicas)[:, None]
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
@@ -82,6 +85,11 @@ class DynaQ(TD):
         self.model_reward.numpy()[index] = taken("reward")
         self.model_end.numpy()[index] = taken("terminated")
         self.tried.numpy()[index] = step[replica]
+        if rollout.mask is not None:
+            legal = self.legal.numpy()
+            legal[replica, taken("obs")] = taken("mask")
+            ends = taken("terminated")  # where nothing is to be chosen
+            legal[replica[~ends], taken("next_obs")[~ends]] = taken("next_mask")[~ends]
 
     def plan(self, valid: np.ndarray, step: np.ndarray) -> None:
         """`planning_steps` updates from the model, one after the other, for every valid env."""
@@ -94,7 +102,8 @@ class DynaQ(TD):
             reward = reward + self.kappa * np.sqrt(idle)
         end, after, learner = end[index], after[index], self.toss(*state.shape[1:])
         for i in range(self.planning_steps):
-            value = np.where(end[:, i], 0.0, self.value(after[:, i], learner[:, i], step))
+            may = self.legal.numpy()[self._replica, after[:, i]] if self.spec.masks else True  # [R, N, A]
+            value = np.where(end[:, i], 0.0, self.value(after[:, i], learner[:, i], step, may))
             target = reward[:, i] + self.gamma * value
             self.correct(pair[:, i], target, learner[:, i], valid, step)
 
@@ -104,7 +113,8 @@ class DynaQ(TD):
         tried = self.tried.numpy() >= 0  # [R, S, A]
         state = _pick(np.expand_dims(tried.any(-1), (1, 2)), u[..., 0])
         candidates = tried[self._replica[..., None], state]  # [R, k, N, A]
-        return state, _pick(candidates | np.greater(self.kappa, 0)[..., None], u[..., 1])
+        untried = np.greater(self.kappa, 0)[..., None] & self.legal.numpy()[self._replica[..., None], state]
+        return state, _pick(candidates | untried, u[..., 1])
 
 
 def _pick(mask: np.ndarray, u: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from rlrun.config import key
 from rlrun.core import Act, Algorithm, Memory, Mode, Spec
 from rlrun.lazy import torch
 from rlrun.parts.explore import best
+from rlrun.parts.masks import allowed
 from rlrun.parts.numbers import number
 from rlrun.registry import register
 from rlrun.rng import Stream
@@ -41,6 +42,7 @@ class ValueIteration(Algorithm):
 
     rollout_steps = 0
     family = "dynamic programming"
+    takes_masks = True
     saved: ClassVar = {"v": "weights", "residual": "optimizer"}
     obs_kinds = ("discrete",)
     needs: ClassVar[tuple[str, ...]] = ("table",)
@@ -53,13 +55,24 @@ class ValueIteration(Algorithm):
         self.probability = torch.tensor(spec.table.probability, **kinds)  # [S, A, S']
         self.reward = torch.tensor(spec.table.reward, **kinds)  # [S, A]
         self.alive = torch.tensor(~spec.table.terminal, device=spec.device)  # [S]
+        legal = spec.table.legal
+        self.legal = None if legal is None else torch.tensor(legal, device=spec.device)  # [S, A]
         self.v = torch.zeros((spec.replicas, len(self.reward)), **kinds)
         self.residual = torch.full((spec.replicas,), torch.inf, **kinds)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
-        return Act(best(self.q(obs, memory, first)).int().argmax(-1))  # the first of equally good ones
+        q = allowed(self.q(obs, memory, first), mask)
+        return Act(best(q).int().argmax(-1))  # the first of equally good ones
 
     def q(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
         """Action values [R, N, A], a look-ahead from the state values."""
@@ -73,7 +86,7 @@ class ValueIteration(Algorithm):
     def look_ahead(self) -> Tensor:
         """Values [R, S, A] of every action by the present state values; terminal states have none."""
         expected = self.v @ self.probability.flatten(0, 1).T  # [R, S * A]
-        q = self.reward + self.gamma * expected.view(-1, *self.reward.shape)
+        q = allowed(self.reward + self.gamma * expected.view(-1, *self.reward.shape), self.legal)
         return torch.where(self.alive[:, None], q, 0.0)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
@@ -107,9 +120,10 @@ class PolicyIteration(ValueIteration):
 
     def __init__(self, spec: Spec, config: PolicyIterationConfig, model: Any) -> None:
         super().__init__(spec, config, model)
-        states, actions = self.reward.shape
         self.threshold = number(config.theta, spec, 2, "float64")
-        self.policy = self.reward.new_full((spec.replicas, states, actions), 1.0 / actions)
+        uniform = torch.ones_like(self.reward) if self.legal is None else self.legal.to(self.reward)
+        uniform = uniform / uniform.sum(-1, keepdim=True).clamp(min=1.0)
+        self.policy = uniform.repeat(spec.replicas, 1, 1)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """`loss/residual` is what the best action of any state gains on the policy."""

@@ -138,11 +138,19 @@ class Teacher(Algorithm):
         return int(self.rollouts[-1]) >= self.lessons + self.shows
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         if int(self.rollouts[-1]) >= self.lessons:
             mode = "greedy"
-        return self.ppo.act(obs, memory, first, step=step, mode=mode, rng=rng)
+        return self.ppo.act(obs, memory, first, step=step, mode=mode, rng=rng, mask=mask)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         shown = int(self.rollouts[-1]) - self.lessons
@@ -167,7 +175,7 @@ class Discriminator(Stateful):
         dtype, device = getattr(torch, spec.dtype), torch.device(spec.device)
         self.encodings = [nn.Encoding(space, dtype, device) for space in (spec.obs, spec.action)]
         width = sum(encoding.size for encoding in self.encodings)
-        init = nn.Init(Stream(spec.seeds, "discriminator/init"), network.init, dtype, spec.device)
+        init = nn.Init.of(spec, Stream(spec.seeds, "discriminator/init"), network.init)
         self.body = nn.MLP(width, network.hidden, network.activation, init, [(1, 1.0)])
         self.norm = nn.RunningNorm(spec.replicas, width, dtype, spec.device)
         self.optim = nn.Adam(self.body)
@@ -232,6 +240,7 @@ class GAIL(Algorithm):
     family = "imitation"
     stochastic = True
     takes_memory = True
+    takes_masks = True
     obs_kinds, action_kinds = PPO.obs_kinds, PPO.action_kinds
     takes = ("dataset",)
     # Acting depends on the student alone, so neither of the others counts as weights here.
@@ -251,11 +260,19 @@ class GAIL(Algorithm):
         return self.student.initial_memory(num_envs)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         # A recurrent student takes over in mid-episode with the teacher's memory: as good as any to it.
         actor = self.teacher if mode == "explore" else None
-        return (actor or self.student).act(obs, memory, first, step=step, mode=mode, rng=rng)
+        return (actor or self.student).act(obs, memory, first, step=step, mode=mode, rng=rng, mask=mask)
 
     @property
     def teacher(self) -> Teacher | None:

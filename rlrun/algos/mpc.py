@@ -24,6 +24,7 @@ from rlrun.config import ConfigError, key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.parts.distributions import finite_bounds
+from rlrun.parts.masks import allowed, nth
 from rlrun.parts.numbers import column, number
 from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
@@ -79,12 +80,16 @@ class MPCConfig:
 class MPC(Algorithm):
     """Plan afresh at every step, from the last plan shifted by one: that is the memory.
 
+    Where actions are masked, a plan begins with one that is allowed now; what will be allowed
+    later on in a plan nobody knows.
+
     All noise comes from `points`, fixed numbers in (0, 1) that are drawn once a replica: so
     greedy acting is a function of the observation and the plan. Otherwise each step shifts
     them at random, modulo 1, which leaves each of them uniform (Cranley and Patterson 1976).
     """
 
     family = "planning"
+    takes_masks = True
     obs_kinds = ("box",)
     action_kinds = ("discrete", "box")
     saved: ClassVar = {"points": "weights", "dynamics": "own"}
@@ -132,7 +137,15 @@ class MPC(Algorithm):
         return self.points.new_full(shape, self.plans.neutral)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         # Begin with what is left of the last plan; with an even one where an episode begins.
         neutral = self.neutral(first.shape[1])
@@ -143,11 +156,11 @@ class MPC(Algorithm):
             _, iterations, horizon, *_, numbers = points.shape
             shift = rng.uniform(iterations, horizon, 1, 1, numbers).to(points)
             points = (points + shift).frac()
-        plan, promised = self.improve(plan.transpose(1, 2).unsqueeze(2), obs, points)  # [R, H, 1, N, A]
-        action = self.plans.best(plan[:, 0, 0])  # [R, N] or [R, N, A]
+        plan, promised = self.improve(plan.transpose(1, 2).unsqueeze(2), obs, points, mask)  # [R, H, 1, N, A]
+        action = self.plans.best(allowed(plan[:, 0, 0], mask))  # [R, N] or [R, N, A]
         # Before the dynamics are learned, act at random.
         if mode == "explore":
-            uniform = self.plans.uniform(rng.uniform(action.shape[1], self.plans.numbers).to(points))
+            uniform = self.plans.uniform(rng.uniform(action.shape[1], self.plans.numbers).to(points), mask)
             early = torch.from_numpy(step < self.dynamics.starts).to(action.device)
             action = torch.where(
                 early.view(-1, *[1] * (action.ndim - 1)), self.plans.actions(uniform), action
@@ -158,16 +171,28 @@ class MPC(Algorithm):
             memory = (torch.cat((rest, neutral[:, :, :1]), 2),)
         return Act(action, memory, {"promised": promised} if mode == "explore" else {})
 
-    def improve(self, plan: Tensor, obs: Tensor, points: Tensor) -> tuple[Tensor, Tensor]:
-        """A better plan [R, H, 1, N, A] from obs [R, N, F], and the return it promises, [R, N]."""
+    def improve(
+        self, plan: Tensor, obs: Tensor, points: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """A better plan [R, H, 1, N, A] from obs [R, N, F], and the return it promises, [R, N].
+
+        A mask [R, N, A] says which actions are allowed at its first step.
+        """
         tiny = torch.finfo(points.dtype).eps
         noise = torch.special.ndtri(points.clamp(tiny, 1.0 - tiny))
         which = "gh" if self.factor.ndim == 2 else "rgh"  # the same in every replica, or each its own
         noise = torch.einsum(f"{which},rihknc->rigknc", self.factor, noise)
         parameters = self.plans.around(plan)
+        if mask is not None:  # of probabilities: the others get what is not allowed
+            begin = parameters[0][:, :1] * mask[:, None, None]
+            begin = begin / begin.sum(-1, keepdim=True).clamp(min=tiny)
+            parameters = (torch.cat((begin, parameters[0][:, 1:]), 1),)
         for numbers in noise.unbind(1):
             candidates = self.plans.draw(parameters, numbers)  # [R, H, K, N, ...]
             returns = self.imagine(obs, self.plans.actions(candidates))  # [R, K, N]
+            if mask is not None:  # a share of 0 may come up by rounding
+                begins = mask.unsqueeze(1).expand(*returns.shape, -1).gather(-1, candidates[:, 0, ..., None])
+                returns = returns.masked_fill(~begins.squeeze(-1), torch.finfo(returns.dtype).min)
             weights = self.weigh(returns)
             fitted = self.plans.fit(candidates, weights[:, None, :, :, None])
             old = parameters
@@ -231,7 +256,7 @@ class NormalPlans:
         mean, deviation = parameters
         return torch.addcmul(mean, deviation, noise).clamp(-1.0, 1.0)
 
-    def uniform(self, points: Tensor) -> Tensor:
+    def uniform(self, points: Tensor, mask: Tensor | None = None) -> Tensor:
         """Any candidates, from numbers [..., A] in (0, 1)."""
         return 2.0 * points - 1.0
 
@@ -270,9 +295,12 @@ class CategoricalPlans:
         below = parameters[0].cumsum(-1)[..., :-1]
         return (torch.special.ndtr(noise) > below).sum(-1)
 
-    def uniform(self, points: Tensor) -> Tensor:
-        """Any candidates, from numbers [..., 1] in (0, 1)."""
-        return (points.squeeze(-1) * self.size).long()
+    def uniform(self, points: Tensor, mask: Tensor | None) -> Tensor:
+        """Any candidates that a mask [..., A] allows, from numbers [..., 1] in (0, 1)."""
+        if mask is None:
+            return (points.squeeze(-1) * self.size).long()
+        count = mask.sum(-1)
+        return nth(mask, torch.minimum((points.squeeze(-1) * count).long(), count - 1))
 
     def fit(self, candidates: Tensor, weights: Tensor) -> Parameters:
         """How often each action stands in weighted candidates."""

@@ -89,6 +89,7 @@ class PPO(Algorithm):
     family = "policy gradient"
     stochastic = True
     takes_memory = True
+    takes_masks = True
     recordable = True
     saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "own", "rng": "random"}
     obs_kinds = ("box", "discrete", "multi_discrete")
@@ -126,10 +127,18 @@ class PPO(Algorithm):
         return memory if self.critic is None else memory + self.critic.initial_memory(num_envs)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         out, after = self.actor.step(obs, memory[: self.leaves], first)
-        distribution = self.head.distribution(out[..., : self.head.size])
+        distribution = self.head.distribution(out[..., : self.head.size], mask)
         raw = distribution.mode() if mode == "greedy" else distribution.sample(rng)
         action = self.head.action(raw)
         if self.recurrent:
@@ -192,6 +201,8 @@ class PPO(Algorithm):
         }
         if self.head.raw:
             fields["raw"] = rollout.extras["raw"]
+        if rollout.mask is not None:
+            fields["mask"] = rollout.mask
         # Cut into chunks: [R, T, N, ...] -> [R, T / L, N, L, ...] -> [R, C, L, ...]
         chunks = {
             name: leaf.unflatten(1, (-1, self.length)).transpose(2, 3).flatten(1, 2)
@@ -244,7 +255,7 @@ class PPO(Algorithm):
             advantage = advantage / (deviation + 1e-8)
 
         # policy = -min(ratio A, clip(ratio, 1 - c, 1 + c) A), ratio = new probability / old one
-        distribution = self.head.distribution(out[..., :size])
+        distribution = self.head.distribution(out[..., :size], batch.get("mask"))
         log_ratio = distribution.log_prob(batch["raw" if self.head.raw else "action"]) - batch["log_prob"]
         ratio = log_ratio.exp()
         clipped = ratio.clamp(1.0 - self.clip_range, 1.0 + self.clip_range)

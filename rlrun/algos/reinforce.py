@@ -54,6 +54,7 @@ class Reinforce(Algorithm):
     family = "policy gradient"
     stochastic = True
     takes_memory = True
+    takes_masks = True
     saved: ClassVar = {"nets": "weights", "optim": "optimizer"}
     obs_kinds = ("box", "discrete", "multi_discrete")
     action_kinds = ("discrete", "multi_discrete", "box")
@@ -77,10 +78,18 @@ class Reinforce(Algorithm):
         return self.policy.initial_memory(num_envs)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         out, after = self.policy.step(obs, memory, first)
-        distribution = self.head.distribution(out)
+        distribution = self.head.distribution(out, mask)
         raw = distribution.mode() if mode == "greedy" else distribution.sample(rng)
         action = self.head.action(raw)
         extras = {"raw": raw} if mode == "explore" and self.head.raw else {}
@@ -101,7 +110,7 @@ class Reinforce(Algorithm):
             net(rollout.obs, net.initial_memory(valid.shape[2]), rollout.first, rollout.action)[0]
             for net in self.networks
         )
-        distribution = self.head.distribution(out)
+        distribution = self.head.distribution(out, rollout.mask)
         log_prob = distribution.log_prob(rollout.extras["raw"] if self.head.raw else rollout.action)
         entropy = masked_mean(distribution.entropy(), valid)
         weight, metrics, loss = returns, {}, -self.ent_coef * entropy

@@ -45,7 +45,7 @@ class TDConfig:
         choices=("sarsa", "expected_sarsa", "q_learning"),
     )
     double: bool = key("two tables: one chooses the successor's action, the other values it")
-    n_step: int = key("rewards before the successor that is bootstrapped from", min=1)
+    n_step: int = key("rewards before the successor that is bootstrapped from", min=1, max=10_000)
     epsilon: EpsilonConfig = key("random actions while training")
 
     def conflicts(self, run: RunConfig) -> list[str]:
@@ -69,6 +69,7 @@ class TD(Algorithm):
     """
 
     family = "temporal difference"
+    takes_masks = True
     saved: ClassVar = {"table": "weights", "pending": "replay", "pending_reward": "replay", "coins": "random"}
     obs_kinds = ("discrete",)
 
@@ -96,15 +97,25 @@ class TD(Algorithm):
         self.learning_rate = schedule(config.lr_schedule, config.learning_rate, 0.0, spec.total_steps)
 
     def act(
-        self, obs: Tensor, memory: Memory, first: Tensor, *, step: np.ndarray, mode: Mode, rng: Stream
+        self,
+        obs: Tensor,
+        memory: Memory,
+        first: Tensor,
+        *,
+        step: np.ndarray,
+        mode: Mode,
+        rng: Stream,
+        mask: Tensor | None = None,
     ) -> Act:
         q = self.lookup(_array(obs)).sum(2)  # [R, N, A]
+        may = _array(mask) if mask is not None else True
+        q = _allowed(q, may)
         if mode != "explore":
             return Act(torch.from_numpy(q.argmax(-1)))
         # With probability epsilon all actions are candidates, else the greedy ones.
         u = rng.numbers(obs.shape[1], self.actions + 1)
         explore = u[..., :1] < self.epsilon(step)[:, None, None]
-        candidate = (q == q.max(-1, keepdims=True)) | explore
+        candidate = ((q == q.max(-1, keepdims=True)) | explore) & may
         return Act(torch.from_numpy((candidate * u[..., 1:]).argmax(-1)))
 
     def q(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
@@ -115,17 +126,22 @@ class TD(Algorithm):
         """The tables' rows [R, N, K, A] of obs [R, N]."""
         return self._rows[(self._first_row + obs)[..., None] + np.arange(self.tables) * self.states]
 
-    def value(self, obs: np.ndarray, learner: np.ndarray, step: np.ndarray) -> np.ndarray:
-        """What a successor obs [R, N] is worth to the tables `learner` that learn from it, [R, N]."""
+    def value(
+        self, obs: np.ndarray, learner: np.ndarray, step: np.ndarray, may: np.ndarray | bool = True
+    ) -> np.ndarray:
+        """What a successor obs [R, N] is worth to the tables `learner` that learn from it, [R, N].
+
+        `may` [R, N, A] says which actions are allowed there.
+        """
         q = self.lookup(obs)
         index = learner[..., None, None]
         chooser = np.take_along_axis(q, index, 2)[:, :, 0]  # [R, N, A]
         judge = np.take_along_axis(q, self.tables - 1 - index, 2)[:, :, 0]
-        best = np.take_along_axis(judge, chooser.argmax(-1)[..., None], -1)[..., 0]
+        best = np.take_along_axis(judge, _allowed(chooser, may).argmax(-1)[..., None], -1)[..., 0]
         if self.config.target == "q_learning":
             return best
         epsilon = self.epsilon(step)[:, None]
-        return (1.0 - epsilon) * best + epsilon * judge.mean(-1)
+        return (1.0 - epsilon) * best + epsilon * judge.mean(-1, where=may)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         """`loss/td` is the mean size of the errors, one a step."""
@@ -146,7 +162,8 @@ class TD(Algorithm):
         done = (terminated | truncated) & valid
         due = done if waits else valid
         if due.any():  # elsewhere this adds nothing, to the bit
-            after = np.where(terminated, 0.0, self.value(next_obs, learner, step))
+            may = True if rollout.next_mask is None else _array(rollout.next_mask)[:, 0]
+            after = np.where(terminated, 0.0, self.value(next_obs, learner, step, may))
             for age in range(self.config.n_step if done.any() else 1):
                 error += self._learn(age, after, learner, due, step)
                 due = done
@@ -181,6 +198,11 @@ class TD(Algorithm):
         change = np.where(np.isfinite(error), self.learning_rate(step)[:, None] * error, 0.0)
         np.add.at(self._cells, cell, change.astype(self._cells.dtype, copy=False))
         return np.abs(error)
+
+
+def _allowed(q: np.ndarray, may: np.ndarray | bool) -> np.ndarray:
+    """Action values [..., A], without those that are not allowed."""
+    return q if may is True else np.where(may, q, -np.inf)
 
 
 def _shifted(waiting: np.ndarray, newest: np.ndarray) -> np.ndarray:

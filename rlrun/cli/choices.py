@@ -10,7 +10,7 @@ from typing import Any
 
 from rlrun.cli.words import columns, verb_parser
 from rlrun.config import ConfigError
-from rlrun.config.keys import printable
+from rlrun.config.keys import legible, printable
 from rlrun.config.run import REGISTERED, place
 from rlrun.config.vocabulary import hint
 
@@ -36,11 +36,14 @@ def listed(arguments: list[str], as_json: bool) -> int:
         return 0
     for g, recipes in found.items():
         if recipes:
-            print(g)
+            print(legible(g))
             lines = {printable(name): printable(line) for name, line in recipes.items()}
-            print(_algorithms(lines, broken[g]) if g == "algo" else columns(list(lines.items())))
+            print(legible(_algorithms(lines, broken[g]) if g == "algo" else columns(list(lines.items()))))
         elif group:
-            print(f"no {group} is there beside what every run has; a plug-in brings conf/{group}/NAME.yaml")
+            nothing = (
+                f"no {group} is there beside what every run has; a plug-in brings conf/{group}/NAME.yaml"
+            )
+            print(legible(nothing))
     print("rlrun describe NAME shows the keys of one; rlrun algo=NAME env=NAME trains", file=sys.stderr)
     return 0
 
@@ -93,14 +96,15 @@ def describe(arguments: list[str], as_json: bool) -> int:
         print(json.dumps({"recipes": described}))
         return 0
     for recipe in described:
-        print(f"{recipe['title']}\n  {recipe['line']}")
+        print(legible(f"{recipe['title']}\n  {recipe['line']}"))
         if recipe["sets"]:
-            print("  sets " + ", ".join(f"{k}={v}" for k, v in recipe["sets"].items()))
+            print(legible("  sets " + ", ".join(f"{k}={v}" for k, v in recipe["sets"].items())))
         if recipe["tuned"]:
-            print(f"  tuned values apply with {', '.join(recipe['tuned'])}; '~tuned' leaves them out")
+            tuned = ", ".join(recipe["tuned"])
+            print(legible(f"  tuned values apply with {tuned}; '~tuned' leaves them out"))
         rows = [("key", "value", "may be", "meaning")]
         rows += [(k["key"], json.dumps(k["value"]), k["allowed"], k["doc"]) for k in recipe["keys"]]
-        print(columns(rows) if recipe["keys"] else "  it has no keys")
+        print(legible(columns(rows) if recipe["keys"] else "  it has no keys"))
     return 0
 
 

@@ -6,6 +6,7 @@ import json
 import os
 
 from rlrun.cli.words import columns, verb_parser
+from rlrun.config.keys import legible
 
 
 def doctor(arguments: list[str], as_json: bool) -> int:
@@ -32,6 +33,9 @@ def doctor(arguments: list[str], as_json: bool) -> int:
         "render": ("pillow", "pygame-ce"),
         "box2d": ("box2d",),
         "minari": ("minari",),
+        "atari": ("ale-py", "opencv-python-headless"),
+        "mujoco": ("mujoco",),
+        "minigrid": ("minigrid",),
     }
     rows, missing = [("python", platform.python_version(), "")], []
     for extra, packages in wanted.items():
@@ -52,5 +56,5 @@ def doctor(arguments: list[str], as_json: bool) -> int:
     if as_json:
         print(json.dumps({name: value for name, value, _ in rows} | {"missing": missing}))
     else:
-        print(columns(rows, indent=""))
+        print(legible(columns(rows, indent="")))
     return 1 if set(missing) & set(wanted["core"]) else 0

@@ -1,95 +1,41 @@
-"""The command line: `rlrun [overrides]` trains, `rlrun VERB ...` does the rest.
+"""The process of the command line: its streams, the signals that end it, and its exit code.
 
-Verbs are found by the first word, before Hydra or torch is imported. Hydra itself takes
-over only when it is asked to: by a flag of its own or by an override of `hydra.*`.
-
-Progress and refusals go to stderr; stdout holds the result, with --json one JSON object.
-Exit codes: 0 done, 1 training failed, 2 bad config or usage, 130 and 143 stopped.
+Exit codes: 0 done, 1 training or writing failed, 2 bad config or usage, 129, 130 and 143 stopped by SIGHUP,
+SIGINT and SIGTERM. Little is imported here: what the command needs comes when signals are handled already.
 """
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from rlrun.cli import choices, doctor, hints, runs, train
-from rlrun.cli.words import refuse
-from rlrun.config import ConfigError
-
-HELP = """\
-usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml says
-       rlrun VERB ...               do something else; rlrun VERB --help says more
-
-  list [GROUP]     what there is: algo, env, model, eval, data, listener, experiment
-  describe NAME    every key of an algo, env or model: type, value, bounds, meaning
-  evaluate RUN     judge a trained run on fresh episodes
-  play RUN         record a trained run as a GIF
-  record RUN       write its episodes as a data set for imitation and offline algorithms
-  resume RUN       go on with an interrupted run
-  report RUN       make its pictures and its report again from its files
-  compare PATH...  a table over runs or folders of runs
-  doctor           what is installed, and what is missing
-
-main keys: algo, env, model, eval, data, seed (the first), replicas (seeds that train
-together), total_steps, num_envs, device, out, algo.learning_rate, eval.episodes, ...
-
-  rlrun algo=lstm_dqn env=cartpole            one run
-  rlrun algo=ppo env=cartpole replicas=5      five seeds in one program
-  rlrun env=gym env.id=Acrobot-v1             any Gymnasium id
-  rlrun -m algo=dqn,ppo algo.gamma=0.95,0.99  a sweep: each combination a run
-
-  --json           print one JSON object on stdout
-  --yes            a sweep of more than 10,000 jobs is meant
-  --cfg job        show the composed config and stop (a flag of Hydra, as are -m,
-                   --config-dir and others: rlrun --hydra-help)
-  --version
-"""
+from rlrun.cli.streams import Streams
+from rlrun.runs.process import Stopped, asked, end, stoppable
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; the exit code. `argv` defaults to the process's."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in arguments
-    arguments = [argument for argument in arguments if argument != "--json"]
+    """Run one command; the exit code. `argv` defaults to the process's, which is then ours to the end."""
+    if argv is not None:
+        with stoppable():
+            return _run(argv)
+    streams = Streams()
+    with stoppable(for_good=True):
+        try:
+            code = _run(sys.argv[1:])
+        except SystemExit as done:  # of argparse, which has printed a help
+            code = done.code if isinstance(done.code, int) else 1
+        code = streams.close(code)
+        if asked():
+            end(code)
+        return code
+
+
+def _run(arguments: Sequence[str]) -> int:
     try:
-        return _dispatch(arguments, as_json)
-    except ConfigError as error:
-        return refuse(error, as_json)
+        from rlrun.cli.verbs import dispatch
+
+        return dispatch(arguments)
+    except Stopped as stop:
+        return stop.exit_code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:  # `rlrun list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-
-
-def _dispatch(arguments: list[str], as_json: bool) -> int:
-    word = arguments[0] if arguments else ""
-    if word in VERBS:
-        return VERBS[word](arguments[1:], as_json)
-    if "--help" in arguments or "-h" in arguments or word == "help":
-        print(HELP, end="")
-        return 0
-    if "--version" in arguments:
-        from rlrun import __version__
-
-        print(f"rlrun {__version__}")
-        return 0
-    if not set(arguments) - {"--"}:
-        return train.nothing_said(HELP, as_json)
-    if word[:1] not in "-~=" and "=" not in word and word != "train":
-        raise hints.unknown_command(arguments, VERBS)
-    return train.train(arguments[1:] if word == "train" else arguments, as_json)
-
-
-VERBS: dict[str, Callable[[list[str], bool], int]] = {
-    "list": choices.listed,
-    "describe": choices.describe,
-    "evaluate": runs.evaluate,
-    "play": runs.play,
-    "record": runs.record,
-    "resume": runs.resume,
-    "report": runs.report,
-    "compare": runs.compare,
-    "doctor": doctor.doctor,
-}

@@ -8,9 +8,9 @@ import os
 import sys
 from pathlib import Path
 
-from rlrun.cli.train import stoppable
 from rlrun.cli.words import override, verb_parser
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible
 from rlrun.config.vocabulary import hint
 
 
@@ -39,14 +39,15 @@ def run_folder(path: str) -> Path:
 
 
 def _allow(folder: Path, allowed: bool) -> None:
-    """A run folder is data: what it names is imported only where this command line allows it."""
+    """A run folder is data: what it names is imported where this command line allows it, or one's own did."""
     from rlrun.config import catalog
     from rlrun.runs.folder import RunFolder
 
-    names = [name for name in RunFolder(folder).imports() if name not in sys.modules]
-    if names and not allowed:
+    names, doubts = RunFolder(folder).imports()
+    if doubts and not allowed:
         raise ConfigError(
-            f"{folder} asks to import {', '.join(names)}",
+            f"{folder} asks to import {', '.join(doubts)}",
+            "; ".join(dict.fromkeys(doubts.values())),
             "if you trust that code, add --allow-import",
         )
     catalog.import_modules(names)
@@ -77,16 +78,15 @@ def evaluate(arguments: list[str], as_json: bool) -> int:
     )
     args = parser.parse_args(arguments)
     folder = _opened(args)
-    with sound(folder):
-        from rlrun.api import evaluate
+    from rlrun.api import evaluate
 
-        summary = evaluate(folder, args.episodes, args.seed)
+    summary = evaluate(folder, args.episodes, args.seed)
     if as_json:
         print(json.dumps(summary))
     else:
-        from rlrun.report.table import results_table
+        from rlrun.report.pages import shown
 
-        print(results_table(summary, RunFolder(folder)))
+        print(legible(shown(RunFolder(folder), summary)))
     return int(all("failed" in row for row in summary["replicas"]))
 
 
@@ -99,11 +99,11 @@ def play(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(arguments)
     folder = _opened(args)
     out = args.out or RunFolder(folder).film
-    with sound(folder):
-        from rlrun.report.film import film
+    from rlrun.report.film import film
 
-        total = film(folder, out, args.replica)
-    print(json.dumps({"gif": str(out), "return": total}) if as_json else f"{out}  (return {total:g})")
+    total = film(folder, out, args.replica)
+    told = json.dumps({"gif": str(out), "return": total}) if as_json else f"{out}  (return {total:g})"
+    print(legible(told))
     return 0
 
 
@@ -126,36 +126,39 @@ def record(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(arguments)
     folder = _opened(args)
     out = args.out or (None if args.minari else RunFolder(folder).episodes)
-    with sound(folder):
-        from rlrun.runs.record import record
+    from rlrun.runs.record import record
 
-        about = record(folder, args.episodes, out, args.replica, args.mode, args.minari)
+    about = record(folder, args.episodes, out, args.replica, args.mode, args.minari)
     told = [f"data=file {override('data.path', out)}"] if out else []
     told += [f"data=minari {override('data.id', args.minari)}"] if args.minari else []
     if as_json:
         print(json.dumps({"path": out and str(out), "minari": args.minari} | about))
     else:
-        print(f"{about['steps']} steps in {about['episodes']} episodes: {' or '.join(told)}")
+        print(legible(f"{about['steps']} steps in {about['episodes']} episodes: {' or '.join(told)}"))
     return 0
 
 
 def resume(arguments: list[str], as_json: bool) -> int:
     from rlrun.runs.folder import RunFolder
 
-    args = _run_parser("resume", "Go on with an interrupted run, to the same bits.").parse_args(arguments)
+    parser = _run_parser("resume", "Go on with an interrupted run, to the same bits.")
+    parser.add_argument(
+        "--restart", action="store_true", help="begin again at step 0 if every checkpoint is lost or damaged"
+    )
+    args = parser.parse_args(arguments)
+    run = RunFolder(run_folder(args.run))
+    if run.in_use:  # told before anything slow is imported; the lock itself is taken later
+        raise run.refusal()
     folder = _opened(args)
     finished = RunFolder(folder).summary_file.exists()
-    with sound(folder):
-        from rlrun.api import resume
+    from rlrun.api import resume
 
-        result = stoppable(lambda: resume(folder, quiet=as_json))
-    if isinstance(result, int):
-        return result
+    result = resume(folder, restart=args.restart, quiet=as_json)
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
     elif finished:
         again = f"rlrun evaluate {RunFolder(folder).quoted} judges it again"
-        print(f"{folder} had ended already; {again}", file=sys.stderr)
+        print(legible(f"{folder} had ended already; {again}"), file=sys.stderr)
     return result.exit_code
 
 
@@ -164,14 +167,13 @@ def report(arguments: list[str], as_json: bool) -> int:
 
     parser = _run_parser("report", "Make a run's pictures and its report again, from its files.")
     folder = _opened(parser.parse_args(arguments))
-    with sound(folder):
-        from rlrun.api import report
+    from rlrun.api import report
 
-        text = report(folder)
+    text = report(folder)
     run = RunFolder(folder)
     made = [str(file) for file in (run.curve, run.policy, run.report, run.report_json, run.folds, run.equity)]
     made = [file for file in made if Path(file).exists()]
-    print(json.dumps({"run": str(folder), "files": made}) if as_json else text)
+    print(json.dumps({"run": str(folder), "files": made}) if as_json else legible(text))
     return 0
 
 
@@ -187,22 +189,6 @@ def compare(arguments: list[str], as_json: bool) -> int:
     from rlrun.report.compare import compare
 
     return compare(paths, as_json)
-
-
-class sound:
-    """Turns what a damaged run folder raises into a refusal."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        from rlrun.runs.checkpoint import CheckpointError
-
-        if isinstance(error, (CheckpointError, FileNotFoundError)):
-            raise ConfigError(f"{self._folder} cannot be used", str(error)) from error
 
 
 def positive(text: str) -> int:

@@ -6,22 +6,27 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+import traceback
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rlrun.boundary import EnvError
 from rlrun.cli.hints import misread
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible
+from rlrun.files import WriteError
+from rlrun.runs.process import Failed, fault
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from rlrun.config.run import RunConfig
-    from rlrun.runs.run import Result
 
 MANY, MOST = 10_000, 1_000_000  # jobs of a sweep, without being asked for twice and at all
-PATIENCE = 30.0  # seconds in which a sweep is checked before it begins
+PATIENCE = 20.0  # seconds in which a sweep is checked before it begins
 
 
 def train(arguments: list[str], as_json: bool) -> int:
@@ -47,9 +52,7 @@ def train(arguments: list[str], as_json: bool) -> int:
         return _hydra_main(flags, overrides, as_json)
     from rlrun.api import train as execute
 
-    result = stoppable(lambda: execute(config, overrides=overrides, quiet=as_json))
-    if isinstance(result, int):
-        return result
+    result = execute(config, overrides=overrides, quiet=as_json)
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
     return result.exit_code
@@ -65,18 +68,8 @@ def nothing_said(usage: str, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"usage": usage, "train": line}))
     else:
-        print(f"{usage}\nrlrun train would run\n  {line}")
+        print(legible(f"{usage}\nrlrun train would run\n  {line}"))
     return 0
-
-
-def stoppable(train: Callable[[], Result]) -> Result | int:
-    """The result of training, or the exit code of a signal that stopped it."""
-    from rlrun.runs.session import Stopped
-
-    try:
-        return train()
-    except Stopped as stop:
-        return stop.exit_code
 
 
 def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
@@ -118,6 +111,7 @@ def _check_sweep(overrides: list[str], config_dir: str | None, yes: bool) -> Non
     for as long as that may take.
     """
     from rlrun.config import compose
+    from rlrun.config.plain import config_hash
     from rlrun.config.sweep import sweep
 
     asked = sweep(overrides, config_dir)
@@ -125,10 +119,11 @@ def _check_sweep(overrides: list[str], config_dir: str | None, yes: bool) -> Non
         line = f"{MOST:,} are the most" if len(asked) > MOST else "if you mean all of them, add --yes"
         raise ConfigError(f"this sweep has {len(asked):,} jobs", line)
     until = time.monotonic() + PATIENCE
-    configs = {}
+    configs: dict[str, tuple[list[str], RunConfig]] = {}  # those that differ in more than their seed
     for job in asked.probes():
         with _named(job):
-            configs[tuple(job)] = compose.compose([*asked.fixed, *job], config_dir)
+            config = compose.compose([*asked.fixed, *job], config_dir)
+        configs.setdefault(config_hash(replace(config, seed=0)), (job, config))
         if time.monotonic() > until:
             break
     from rlrun.runs.memory import prepared
@@ -137,8 +132,8 @@ def _check_sweep(overrides: list[str], config_dir: str | None, yes: bool) -> Non
 
     require_place(asked.folder, "hydra.sweep.dir", asked.folder.parent)
     for check in (Task.of, prepared):  # the first without torch
-        for overrides_of, config in configs.items():
-            with _named(overrides_of):
+        for job, config in configs.values():
+            with _named(job):
                 check(config)
             if time.monotonic() > until:
                 print(f"rlrun: not all jobs could be checked in {PATIENCE:g} s", file=sys.stderr)
@@ -164,7 +159,11 @@ def _check_run(config: RunConfig, place: str) -> None:
 
 
 class _JobFailed(Exception):
-    """A job of a sweep ended with exit code 1; the others go on."""
+    """A job of a sweep ended with exit code 1, which is said at once; the others go on."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        print(legible(f"rlrun: {reason}"), file=sys.stderr)
 
 
 def _hydra_main(flags: list[str], overrides: list[str], as_json: bool) -> int:
@@ -186,16 +185,7 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         compose.check_overrides(overrides)
     results: list[dict[str, Any]] = []
 
-    raised: list[Exception] = []
-
     def job(cfg: DictConfig) -> float | None:
-        try:
-            return run_job(cfg)
-        except Exception as error:
-            raised.append(error)
-            raise
-
-    def run_job(cfg: DictConfig) -> float | None:
         from rlrun.api import train as execute
 
         hydra_config = HydraConfig.get()
@@ -203,9 +193,15 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         output = Path(hydra_config.runtime.output_dir)
         folder = None if output == Path.cwd() else output
         told = list(hydra_config.overrides.task)
-        result = stoppable(lambda: execute(config, folder=folder, overrides=told, quiet=as_json))
-        if isinstance(result, int):
-            raise SystemExit(result)  # a signal ends the whole sweep
+        try:
+            result = execute(config, folder=folder, overrides=told, quiet=as_json)
+        except (EnvError, Failed, WriteError) as error:
+            raise _JobFailed(str(error)) from None
+        except ConfigError:
+            raise
+        except Exception as error:  # somebody's mistake; Hydra would keep it to itself until the end
+            traceback.print_exc()
+            raise _JobFailed(fault(error)) from None
         results.append({"run": str(result.folder)} | result.summary)
         if result.exit_code:
             raise _JobFailed(f"{result.folder} failed")
@@ -216,18 +212,15 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
     try:
         with explained():
             hydra.main(str(catalog.conf_dir()), "config", compose.VERSION_BASE)(job)()
-    except _JobFailed as failure:
-        print(f"rlrun: {failure}", file=sys.stderr)
+    except _JobFailed:
         code = 1
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
     except ConfigError:
         raise
     except Exception as error:
-        if error in raised:
-            raise
-        first = str(error).splitlines()[:1] or [""]
-        raise ConfigError(f"Hydra cannot do this: {type(error).__name__}: {first[0]}") from error
+        first = next(iter(str(error).splitlines()), "")
+        raise ConfigError(f"Hydra cannot do this: {type(error).__name__}: {first}") from error
     finally:
         sys.argv = before
     if as_json and results:

@@ -10,14 +10,27 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible, printable
 
 
-def refuse(error: ConfigError, as_json: bool) -> int:
-    print(f"rlrun: {error}".replace("\n", "\n       "), file=sys.stderr)
+def refuse(error: ConfigError | EnvError, as_json: bool) -> int:
+    """Say an error in its few lines: exit code 2 for what was asked, 1 for an env that failed later."""
+    code = 2 if isinstance(error, ConfigError) else 1
+    print(legible(f"rlrun: {error}".replace("\n", "\n       ")), file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": error.lines, "exit_code": 2}))
-    return 2
+        print(json.dumps({"error": error.lines, "exit_code": code}))
+    return code
+
+
+def failed(error: Exception, as_json: bool) -> int:
+    """Say what ended a command that was right; the exit code."""
+    line = printable(str(error))
+    print(legible(f"rlrun: {line}"), file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": [line], "exit_code": 1}))
+    return 1
 
 
 def verb_parser(verb: str, about: str) -> argparse.ArgumentParser:

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from traceback import extract_tb
 
 from rlrun import registry
 from rlrun.config import ConfigError
@@ -156,10 +157,15 @@ def import_modules(names: Iterable[str], key: str = "imports") -> None:
         ConfigError: a module cannot be imported.
     """
     for name in names:
-        if str(Path.cwd()) not in sys.path:
-            sys.path.append(str(Path.cwd()))
+        search_here()
         if reason := _import(name):
-            raise ConfigError(f"{key}: cannot import {name!r}", reason)
+            raise ConfigError(f"{key}: cannot import {name!r}", reason, _respelt(name))
+
+
+def search_here() -> None:
+    """Let modules be found in the working directory, after all other places."""
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))
 
 
 def _import(module: str) -> str:
@@ -167,8 +173,19 @@ def _import(module: str) -> str:
     try:
         importlib.import_module(module)
     except (Exception, SystemExit) as error:
-        return f"{type(error).__name__}: {error}"
+        frames = [frame for frame in extract_tb(error.__traceback__) if not frame.filename.startswith("<")]
+        where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if len(frames) > 2 else ""
+        return f"{type(error).__name__}: {error}{where}"
     return ""
+
+
+def _respelt(module: str) -> str:
+    """What may have been meant by a module that cannot be imported; '' if it is there."""
+    python = re.sub(r"\.py$", "", module).replace("-", "_").strip("./").replace("/", ".")
+    if python != module:
+        return f"did you mean {python}?"
+    files = [path.stem for path in Path.cwd().glob("*.py")]
+    return "" if module.partition(".")[0] in files else hint(module, files)
 
 
 @cache

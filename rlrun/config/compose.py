@@ -152,7 +152,9 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
         data[group] = {"kind": kind} | data[group]
     for name, kind in listeners.items():
         data["listener"][name] = {"kind": kind} | data["listener"][name]
-    return from_dict(data | {"choices": choices})
+    config = from_dict(data | {"choices": choices})
+    config.env.prepare()
+    return config
 
 
 def _place(out: Any) -> Any:

@@ -17,6 +17,7 @@ from typing import Any
 from rlrun.config.vocabulary import hint
 from rlrun.config.vocabulary import nearest as nearest
 
+_LINES = 12  # of a refusal
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
@@ -24,14 +25,23 @@ class ConfigError(ValueError):
     """A refusal in two or three lines: what is wrong, what is allowed, the nearest name."""
 
     def __init__(self, *lines: str) -> None:
-        self.lines = [printable(line) for text in lines for line in text.splitlines() if line]
+        self.lines = [printable(line) for text in lines for line in text.splitlines() if line][:_LINES]
         super().__init__("\n".join(self.lines))
 
 
 def printable(text: str, limit: int = 400) -> str:
-    """Text without control characters, and not too long, safe on a terminal."""
+    """A line without control characters, and not too long, safe on a terminal."""
     clean = "".join(c if c.isprintable() else "?" for c in text)
     return clean if len(clean) <= limit else clean[: limit - 3] + "..."
+
+
+def legible(text: str) -> str:
+    """Lines of text that are `printable`: what is printed, or written for people, passes through here.
+
+    A version, a folder's name, an env's id, the text of an exception may be a stranger's, and hold
+    what moves a terminal's cursor or turns the direction of writing.
+    """
+    return "\n".join(printable(line, 1 << 16) for line in text.split("\n"))
 
 
 def key(

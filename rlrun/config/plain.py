@@ -58,7 +58,8 @@ def from_dict(data: Any) -> RunConfig:
             finite, an unknown kind, or data too deep or too large.
     """
     _cap(data)
-    data = {"listener": {}} | _section(data, "")  # run.json had none at first
+    # What run.json did not have at first.
+    data = {"listener": {}, "episode_limit": 100_000} | _section(data, "")
     members = {group: _member(data.get(group, {}), group, group) for group in GROUPS}
     listeners = _section(data["listener"], "listener")
     members["listener"] = {

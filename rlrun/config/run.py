@@ -52,6 +52,9 @@ class MainKeys:
     replicas: int = key("how many seeds train together; under walk_forward, seeds per fold", min=1)
     total_steps: int = key("env steps per replica; updates for an algorithm that never acts", min=1)
     num_envs: int = key("environments per replica", min=1)
+    episode_limit: int = key(
+        "steps after which an episode that does not end stops the run, where whole ones are asked for", min=1
+    )
     device: str = key("cpu, cuda, cuda:<number> or mps")
     dtype: str = key("floating point type of all training state", choices=("float32", "float64"))
     threads: int = key("CPU threads of the whole run; resume is exact at 1", min=1, max=1024)
@@ -85,6 +88,11 @@ class RunConfig(MainKeys):
     """One run, fully resolved and checked."""
 
     choices: dict[str, str] = key("the YAML chosen in each group")
+
+    @property
+    def longest_episode(self) -> int:
+        """Steps beyond which an episode does not end: none that env.max_steps cuts is among those."""
+        return max(self.episode_limit, self.env.max_steps or 0)
 
     @property
     def recurrent(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,4 +78,5 @@ def _episodes(dataset: Dataset, episodes: int | None, name: object) -> Dataset:
             f"lower it, or say data.episodes=null for all {len(begins)}",
         )
     end = [*begins, len(dataset.first)][episodes]
-    return Dataset(**{f.name: getattr(dataset, f.name)[:end] for f in fields(Dataset)})
+    arrays = {f.name: getattr(dataset, f.name) for f in fields(Dataset)}
+    return replace(dataset, **{name: array[:end] for name, array in arrays.items() if array is not None})

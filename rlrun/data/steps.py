@@ -23,8 +23,8 @@ import numpy as np
 
 from rlrun.config import ConfigError
 from rlrun.config.keys import nearest
-from rlrun.core import Dataset
-from rlrun.files import read_regular, write_atomic
+from rlrun.core import MASKS, Dataset
+from rlrun.files import read_declared, read_json, write_atomic
 from rlrun.spaces import Box, MultiDiscrete, Space
 
 SCHEMA = 2  # 1 always had next_obs, and integers of 64 bits
@@ -43,14 +43,12 @@ def load(folder: Path) -> Dataset:
     from safetensors.numpy import load as decode
 
     try:
-        about = json.loads(read_regular(folder / ABOUT, 1 << 20))
+        about = read_json(folder / ABOUT, 1 << 20)
         if about["schema"] > SCHEMA:
             raise ConfigError(
                 f"{folder} was written by a newer rlrun (schema {about['schema']}; this one knows {SCHEMA})"
             )
-        data = read_regular(folder / _STEPS, int(about["size"]))
-        if hashlib.sha256(data).hexdigest() != about["sha256"]:
-            raise ValueError(f"{_STEPS} does not match its checksum")
+        data = read_declared(folder / _STEPS, about["size"], about["sha256"])
         arrays = _unpacked(decode(data))
         check_arrays(arrays)
     except (FileNotFoundError, NotADirectoryError) as error:
@@ -105,6 +103,8 @@ def sha256(dataset: Dataset) -> str:
     """What identifies the steps, wherever they were read from."""
     digest = hashlib.sha256()
     for f in fields(Dataset):
+        if getattr(dataset, f.name) is None:
+            continue
         array = np.ascontiguousarray(getattr(dataset, f.name))
         digest.update(f"{f.name} {array.dtype} {array.shape} ".encode() + array.tobytes())
     return digest.hexdigest()
@@ -145,8 +145,11 @@ def firsts(arrays: Mapping[str, np.ndarray]) -> np.ndarray:
 
 def check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
     """ValueError unless these are the arrays of a data set."""
-    if sorted(arrays) != sorted(STORED):
-        raise ValueError(f"its arrays are {', '.join(sorted(arrays))}; they must be {', '.join(STORED)}")
+    if sorted(arrays) not in (sorted(STORED), sorted((*STORED, *MASKS))):
+        raise ValueError(
+            f"its arrays are {', '.join(sorted(arrays))}; they must be {', '.join(STORED)}, "
+            f"and {' and '.join(MASKS)} or neither"
+        )
     lengths = {len(array) if array.ndim else 0 for array in arrays.values()}
     if len(lengths) != 1 or lengths == {0}:
         raise ValueError("its arrays must have the same number of steps, at least one")
@@ -158,6 +161,9 @@ def check_arrays(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise ValueError(f"{name} has values that are not finite")
+    for name in MASKS:
+        if name in arrays and (arrays[name].dtype != bool or arrays[name].ndim != 2):
+            raise ValueError(f"{name} is {arrays[name].dtype} {list(arrays[name].shape)}")
     obs, next_obs = arrays["obs"], arrays["next_obs"]
     if obs.shape != next_obs.shape or obs.dtype != next_obs.dtype:
         raise ValueError("obs and next_obs differ in shape or type")

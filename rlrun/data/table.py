@@ -7,11 +7,11 @@ three of a kind, with what to do about it.
 from __future__ import annotations
 
 import csv
-import gzip
 import hashlib
 import io
 import math
 import zlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +21,9 @@ import numpy as np
 
 from rlrun.config import ConfigError
 from rlrun.config.keys import nearest
+from rlrun.files import inflate, read_regular
 
+_LARGEST, _COLUMNS = 1 << 31, 10_000  # bytes of a file, and columns of a table
 SHIPPED = Path(__file__).parent / "shipped" / "series"
 
 
@@ -65,7 +67,9 @@ def read_csv(path: Path, time: str, columns: Sequence[str] | None = None) -> Ser
             that does not strictly increase; the first three offenders are named by line.
     """
     header, rows, lines = _cells(path)
-    twice = sorted({name for name in header if header.count(name) > 1})
+    if len(header) > _COLUMNS:
+        raise DataError(f"{path}: it has {len(header):,} columns: {_COLUMNS:,} at most")
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
     if twice:
         raise DataError(f"{path}: two columns are named {twice[0]}: rename one")
     names = tuple(name for name in header if name != time) if columns is None else tuple(columns)
@@ -99,8 +103,8 @@ def read_csv(path: Path, time: str, columns: Sequence[str] | None = None) -> Ser
 def _cells(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     """Header, rows of stripped cells, and the line that each row ends on; blank lines are skipped."""
     try:
-        raw = path.read_bytes()
-        text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8-sig")
+        raw = read_regular(path, _LARGEST, links=True)
+        text = (inflate(raw, _LARGEST) if path.suffix == ".gz" else raw).decode("utf-8-sig")
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         rows = [([cell.strip() for cell in row], reader.line_num) for row in reader if row]
     except FileNotFoundError:
@@ -108,7 +112,7 @@ def _cells(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
         raise DataError(f"env.path is {path}: there is no such file; shipped series are {shipped}") from None
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8") from None
-    except (OSError, EOFError, zlib.error, csv.Error) as error:
+    except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
         raise DataError(f"{path}: it cannot be read: {error}") from None
     if not rows:
         raise DataError(f"{path}: the file is empty")

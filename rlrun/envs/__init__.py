@@ -11,14 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rlrun.config import key
+from rlrun.boundary import fault
+from rlrun.config import ConfigError, key
 from rlrun.envs.abilities import Abilities as Abilities
 from rlrun.envs.abilities import abilities as abilities
 from rlrun.registry import entry_of
-from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
+from rlrun.spaces import Space
 
 if TYPE_CHECKING:
-    import gymnasium
     import numpy as np
     from gymnasium.vector import VectorEnv
     from torch import Tensor
@@ -55,6 +55,18 @@ class EnvConfig:
     def never_ends(self) -> bool:
         return self.endless and self.max_steps is None
 
+    @property
+    def modules(self) -> list[str]:
+        """Modules that it names and that must be imported before it is made; `prepare` imports them."""
+        return []
+
+    def prepare(self) -> None:
+        """Import what it names. Only the words of one's own command line are prepared, and no run folder's.
+
+        Raises:
+            ConfigError: what it names is not there.
+        """
+
     def problems(self) -> list[str]:
         shaping = self.reward.shaping
         if shaping is None or shaping in self.shapings:
@@ -67,39 +79,27 @@ def make(config: EnvConfig, num_envs: int) -> VectorEnv:
     """The vector env of `num_envs` sub-environments that a config describes.
 
     Raises:
-        ValueError: the environment cannot be built; the message says why.
+        ConfigError: the environment cannot be built; the message says why.
     """
-    return entry_of(config).build(config, num_envs)
+    entry = entry_of(config)
+    try:
+        return entry.build(config, num_envs)
+    except BaseException as error:  # whatever a plug-in raises
+        raise ConfigError(*fault(error, f"env={entry.kind} cannot be made", "").lines) from error
 
 
 def spaces(env: VectorEnv) -> tuple[Space, Space]:
-    """Observation and action space of one sub-environment.
+    """Observation and action space of one sub-environment, as agents see them.
 
     Raises:
-        ValueError: a space is none of Box, Discrete (from 0), MultiDiscrete (from 0) and
-            one-dimensional MultiBinary.
+        ConfigError: a space is none of Box, Discrete, MultiDiscrete and MultiBinary, or one
+            that nothing can hold.
     """
+    from rlrun.envs.vector.spaces import space_of
+
     return (
-        _convert(env.single_observation_space, "observation"),
-        _convert(env.single_action_space, "action"),
-    )
-
-
-def _convert(space: gymnasium.Space, name: str) -> Space:
-    import gymnasium.spaces as gym
-
-    if isinstance(space, gym.Discrete) and space.start == 0:
-        return Discrete(int(space.n))
-    if isinstance(space, gym.MultiDiscrete) and space.nvec.ndim == 1 and not space.start.any():
-        return MultiDiscrete(tuple(space.nvec.tolist()))
-    if isinstance(space, gym.MultiBinary) and len(space.shape) == 1:
-        return MultiDiscrete((2,) * space.shape[0])
-    if isinstance(space, gym.Box):
-        low, high = (tuple(bound.ravel().astype(float).tolist()) for bound in (space.low, space.high))
-        return Box(space.shape, low, high, str(space.dtype))
-    raise ValueError(
-        f"the env's {name} space is {space}: it must be a Box, or a Discrete, MultiDiscrete or "
-        "MultiBinary that counts from 0"
+        space_of(env.single_observation_space, "observation"),
+        space_of(env.single_action_space, "action"),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,6 +18,13 @@ if TYPE_CHECKING:
     Baseline = Callable[[Any, np.ndarray], np.ndarray]  # (env, obs [M, ...]) -> actions [M, ...]
 
 
+class Trial(NamedTuple):
+    """What came of trying an environment out before a run."""
+
+    inexact: str | None  # why a state of it cannot be restored exactly; None: it can
+    remarks: tuple[str, ...] = ()  # what should be said, and stops nothing
+
+
 @dataclass(frozen=True)
 class Abilities:
     """All of it is optional; an environment has them as its attribute `abilities`."""
@@ -29,9 +36,8 @@ class Abilities:
     sums: tuple[str, ...] = ()  # those of them also worth adding up over a run
     data_spec: DataSpec | None = None  # of a time-indexed environment
     baselines: Mapping[str, Baseline] = field(default_factory=dict)  # fixed policies to compare with
-    self_test: Callable[[], str | None] | None = (
-        None  # why a state cannot be restored exactly; None if it can
-    )
+    masks: Callable[[], np.ndarray] | None = None  # which actions are allowed now, bool [M, A]
+    self_test: Callable[[], Trial] | None = None  # tries it out; ConfigError where it breaks its word
 
 
 def abilities(env: VectorEnv) -> Abilities:

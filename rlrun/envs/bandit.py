@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 @dataclass
 class BanditConfig(EnvConfig):
     rewards: str = key("normal numbers, or 0 and 1", choices=("gaussian", "bernoulli"))
-    arms: int = key("how many arms there are", min=1, max=1_000_000)
+    arms: int = key("how many arms there are", min=1, max=100_000)
     means: list[float] | None = key("the arms' mean rewards; null: drawn for each bandit, as below")
     mean: float = key("centre of the arms' mean rewards")
     spread: float = key("their standard deviation about it; bernoulli: how far they may lie", min=0)

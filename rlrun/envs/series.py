@@ -32,7 +32,9 @@ class SeriesConfig(EnvConfig):
     columns: list[str] | None = key("the columns to use; null: all but the time")
     price: str | None = key("the column that is traded; null: the first of columns")
     lookback: int = key("rows seen back: log returns of the price, in percent, and the other columns", min=1)
-    delay: int = key("rows from a decision to its fill; 0 fills at the very price that was seen", min=0)
+    delay: int = key(
+        "rows from a decision to its fill; 0 fills at the very price that was seen", min=0, max=1000
+    )
     cost: float = key("cost of moving the position by 1, as a share of equity", min=0)
     actions: str = key(
         "discrete: short, flat, long; continuous: any position from -1 to 1",

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class EpisodesConfig:
-    episodes: int = key("episodes of the final evaluation, on fresh seeds", min=1)
-    during: int = key("episodes of each evaluation while training", min=1)
+    episodes: int = key("episodes of the final evaluation, on fresh seeds", min=1, max=1_000_000)
+    during: int = key("episodes of each evaluation while training", min=1, max=1_000_000)
     every: int | None = key("env steps between evaluations; null: a twentieth of the run", min=1)
     choose: str = key(
         "which policy is judged in the end: the last, or the one of each replica's best evaluation",
@@ -83,6 +83,7 @@ class Episodes(Evaluation):
             step=step,
             device=self.run.device,
             dtype=self.run.dtype,
+            limit=self.run.longest_episode,
         )[0]
 
     def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class OnlineConfig:
     """`log.every` says over how many of the last steps the agent is judged."""
 
-    episodes: int = key("episodes of `rlrun evaluate`, where episodes end", min=1)
+    episodes: int = key("episodes of `rlrun evaluate`, where episodes end", min=1, max=1_000_000)
 
     def conflicts(self, run: RunConfig) -> list[str]:
         algo: Any = entry_of(run.algo).build

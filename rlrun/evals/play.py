@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from rlrun import envs
-from rlrun.collector import mode_of, reset
+from rlrun.boundary import Crossing, endless
+from rlrun.collector import Pulse
 from rlrun.core import Algorithm, Memory, Mode
 from rlrun.lazy import torch
 from rlrun.rng import Stream, child, keys
@@ -17,9 +18,8 @@ from rlrun.rng import Stream, child, keys
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
-Player = Callable[
-    [np.ndarray, np.ndarray], np.ndarray
-]  # obs [R, P, ...], first [R, P] -> actions [R, P, ...]
+# obs [R, P, ...], first [R, P], mask [R, P, A] or None -> actions [R, P, ...]
+Player = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
 
 class Step(NamedTuple):
@@ -33,6 +33,8 @@ class Step(NamedTuple):
     next_obs: np.ndarray
     info: Mapping[str, Any]  # as the env gives it, [R * P]
     counts: np.ndarray  # whether the step belongs to an episode that is asked for
+    mask: np.ndarray | None  # what was allowed, and what is next, [R, P, A]; None: everything
+    next_mask: np.ndarray | None
 
 
 def play(
@@ -43,30 +45,43 @@ def play(
     asked: np.ndarray | None = None,
     options: Mapping[str, Any] | None = None,
     under_way: np.ndarray | None = None,
+    limit: int | None = None,
+    dtype: str = "float32",
 ) -> Iterator[Step]:
     """One episode in each of R x P sub-envs, step by step, until the last one has ended.
+
+    Observations and actions are as agents see them, whatever the env writes.
 
     Args:
         seed: of the episodes, uint64 [R, P].
         asked: which of them are wanted, bool [R, P]; all by default.
         under_way: the observations [R, P, ...] of episodes that go on; else they begin anew.
+        limit: steps after which an episode must have ended.
+        dtype: what the player computes in.
+
+    Raises:
+        EnvError: the env fails, returns what is not in its spaces, or an episode is too long.
     """
-    lead = seed.shape
-    shape = (*lead, *(env.single_observation_space.shape or ()))
-    obs = reset(env, seed, np.ones(lead, bool), options or {}) if under_way is None else under_way
-    obs = obs.reshape(shape)
+    lead, t = seed.shape, 0
+    crossing = Crossing(env, lead, *envs.spaces(env), lambda i: (seed.reshape(-1)[i], t), dtype)
+    obs = crossing.reset(seed, np.ones(lead, bool), options or {}) if under_way is None else under_way
+    if under_way is not None:
+        crossing.look()
     first = np.full(lead, under_way is None)
     counts = np.ones(lead, bool) if asked is None else asked
     while counts.any():
-        action = player(obs, first)
-        flat, reward, terminated, truncated, info = env.step(action.reshape(-1, *action.shape[2:]))
-        next_obs = flat.reshape(shape)
-        ends = terminated.reshape(lead), truncated.reshape(lead)
-        yield Step(obs, action, reward.reshape(lead), *ends, next_obs, info, counts)
-        obs, first = next_obs, ends[0] | ends[1]
+        if t == limit:
+            raise endless(crossing, int(counts.argmax()), t)
+        t += 1
+        mask = crossing.mask
+        action = player(obs, first, mask)
+        next_obs, reward, terminated, truncated, info = crossing.step(action)
+        Pulse.steps += 1
+        yield Step(obs, action, reward, terminated, truncated, next_obs, info, counts, mask, crossing.mask)
+        obs, first = next_obs, terminated | truncated
         counts = counts & ~first
-        if counts.any() and first.any() and mode_of(env) == "Disabled":
-            obs = reset(env, seed, first, options or {}).reshape(shape)  # padding; it counts nowhere
+        if counts.any() and first.any() and crossing.mode == "Disabled":
+            obs = crossing.reset(seed, first, options or {})  # padding; it counts nowhere
 
 
 class AlgorithmPlayer:
@@ -80,10 +95,13 @@ class AlgorithmPlayer:
         self._how: dict[str, Any] = {"step": step, "mode": mode, "rng": rng}
         self._device = rng.device
 
-    def __call__(self, obs: np.ndarray, first: np.ndarray) -> np.ndarray:
+    def __call__(self, obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        how = self._how
+        if mask is not None and self._algo.takes_masks:
+            how = {**how, "mask": torch.from_numpy(mask).to(self._device)}
         with torch.no_grad():
             seen = torch.from_numpy(obs).to(self._device, self._dtype)
-            act = self._algo.act(seen, self._memory, torch.from_numpy(first).to(self._device), **self._how)
+            act = self._algo.act(seen, self._memory, torch.from_numpy(first).to(self._device), **how)
         self._memory = act.memory
         return act.action.cpu().numpy()
 
@@ -114,12 +132,13 @@ def run_episodes(
     dtype: str = "float32",
     options: Mapping[str, Any] | None = None,
     record: tuple[str, ...] = (),
+    limit: int | None = None,
 ) -> tuple[Played, dict[str, np.ndarray]]:
     """Play `episodes` whole episodes for each replica; episode i of a seed is always the same.
 
     `purpose` names the seeds' family ("eval", "test"); the env has R * P sub-envs, and
-    episodes are played P at a time. Returns the scores, and the info arrays named in
-    `record` as [R, P, steps] of the last round.
+    episodes are played P at a time, each for `limit` steps at most. Returns the scores, and the
+    info arrays named in `record` as [R, P, steps] of the last round.
     """
     parallel = env.num_envs // len(seeds)
     lead = (len(seeds), parallel)
@@ -139,7 +158,8 @@ def run_episodes(
         asked = np.broadcast_to(index < episodes, lead)
         total = {name: row[:, begin : begin + parallel] for name, row in sums.items()}
         trace = {name: [] for name in record}
-        for now in play(env, player, child(base, index), asked=asked, options=options):
+        seeds_now = child(base, index)
+        for now in play(env, player, seeds_now, asked=asked, options=options, limit=limit, dtype=dtype):
             total["return"] += np.where(now.counts, now.reward, 0.0)
             total["length"] += now.counts
             for name in names:

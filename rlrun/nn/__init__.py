@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rlrun.nn.conv import Conv as Conv
     from rlrun.nn.conv import Kernel as Kernel
+    from rlrun.nn.encoding import Encoding as Encoding
     from rlrun.nn.gru import GRU as GRU
     from rlrun.nn.ledger import Ledger as Ledger
     from rlrun.nn.ledger import count as count
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from rlrun.nn.linear import Init as Init
     from rlrun.nn.linear import Linear as Linear
     from rlrun.nn.lstm import LSTM as LSTM
-    from rlrun.nn.network import Encoding as Encoding
     from rlrun.nn.network import Head as Head
     from rlrun.nn.network import Network as Network
     from rlrun.nn.network import Plan as Plan
@@ -38,7 +38,7 @@ _HOME = {
     "Adam": "optim",
     "Conv": "conv",
     "Copies": "reference",
-    "Encoding": "network",
+    "Encoding": "encoding",
     "GRU": "gru",
     "Head": "network",
     "Init": "linear",

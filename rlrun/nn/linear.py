@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from rlrun.config import ConfigError
+from rlrun.core import Spec
 from rlrun.rng import Stream
 
 # Weights of fewer columns are stored column by column: a CPU multiplies by them up to five times as fast.
@@ -37,6 +39,13 @@ class Init:
     kind: str  # uniform | orthogonal
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
+    left: list[int] = field(default_factory=lambda: [1 << 62])  # numbers that may yet be drawn, a replica
+
+    @classmethod
+    def of(cls, spec: Spec, stream: Stream, kind: str) -> Init:
+        """That of a network for a spec, which says how many numbers it may have."""
+        left = [] if spec.most is None else [[spec.most]]
+        return cls(stream, kind, getattr(torch, spec.dtype), spec.device, *left)
 
     @property
     def replicas(self) -> int:
@@ -46,6 +55,7 @@ class Init:
         """[R, rows, blocks * columns]: orthogonal blocks times gain, or uniform +-gain / sqrt(fan)."""
         if self.kind == "uniform":
             return self._uniform(gain / math.sqrt(fan), rows, blocks * columns)
+        self._afford(rows * blocks * columns)
         tall = (max(rows, columns), min(rows, columns))
         q, r = torch.linalg.qr(self.stream.normal(blocks, *tall))
         q = q * r.diagonal(dim1=-2, dim2=-1).sign().unsqueeze(-2)  # makes the distribution uniform
@@ -59,11 +69,19 @@ class Init:
             return self._uniform(gain / math.sqrt(fan), 1, columns)
         return self.zeros(1, columns)
 
+    def _afford(self, numbers: int) -> None:
+        """ConfigError where these are more than are left: known before there is memory for them."""
+        self.left[0] -= numbers
+        if self.left[0] < 0:
+            raise ConfigError("the config's network is larger than the one that was saved")
+
     def zeros(self, *shape: int) -> Tensor:
         """[R, *shape] of zeros."""
+        self._afford(math.prod(shape))
         return torch.zeros(self.replicas, *shape, dtype=self.dtype, device=self.device)
 
     def _uniform(self, bound: float, *shape: int) -> Tensor:
+        self._afford(math.prod(shape))
         return self._cast((2.0 * self.stream.uniform(*shape) - 1.0) * bound)
 
     def _cast(self, values: Tensor) -> Tensor:

@@ -30,13 +30,14 @@ from torch import Tensor, nn
 from rlrun import registry
 from rlrun.core import Memory, Spec
 from rlrun.nn.conv import Conv, Kernel
+from rlrun.nn.encoding import Encoding, picture_of
 from rlrun.nn.linear import MLP, Init
 from rlrun.nn.norm import RunningNorm
 from rlrun.nn.pure import ROWS, require_pure
 from rlrun.nn.record import recordable
 from rlrun.nn.reference import Copies
 from rlrun.rng import Stream
-from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
+from rlrun.spaces import Box, Space, size
 
 
 class Head(NamedTuple):
@@ -92,7 +93,7 @@ def build_network(
     if getattr(model_config, "normalize_obs", False) and isinstance(obs_space, Box):
         norm = RunningNorm(spec.replicas, obs_space.size, dtype, spec.device)
     previous = spec.action if getattr(model_config, "previous_action", False) else None
-    width = _features(obs_space) + extra_inputs + (_features(previous) if previous is not None else 0)
+    width = size(obs_space) + extra_inputs + (size(previous) if previous is not None else 0)
 
     entry = registry.entry_of(model_config)
     with torch.random.fork_rng(devices=[]):  # a plain module draws its weights from torch's generator
@@ -100,10 +101,10 @@ def build_network(
     body: nn.Module | None = None
     core: Core | None = None
     if isinstance(plan, Plan):
-        weights = Init(init, plan.init, dtype, spec.device)
+        weights = Init.of(spec, init, plan.init)
         layers: list[Any] = []
         if plan.convolutions:
-            layers.append(Conv(obs_space.shape, width, plan.convolutions, plan.activation, weights))
+            layers.append(Conv(picture_of(obs_space), width, plan.convolutions, plan.activation, weights))
             width = layers[-1].out_features
         if plan.encoder:
             layers.append(MLP(width, plan.encoder, plan.activation, weights))
@@ -117,7 +118,7 @@ def build_network(
             width = core.out_features
         hidden, activation = plan.head, plan.activation
     else:
-        weights = Init(init, getattr(model_config, "init", "uniform"), dtype, spec.device)
+        weights = Init.of(spec, init, getattr(model_config, "init", "uniform"))
         body = _copies(model_config, width, init).to(spec.device, dtype)
         run = partial(_run_body, plan.to(spec.device, dtype), width)
         width = require_pure(plan, run, entry.kind).shape[-1]
@@ -158,12 +159,6 @@ def _run_core(core: Core, width: int, weights: Init, rows: int) -> Tensor:
 def _numbers(width: int) -> Tensor:
     """A few rows of features between 0 and 1, all of them different."""
     return torch.arange(1.0, ROWS * width + 1).mul_(0.618034).fmod_(1.0).view(ROWS, width)
-
-
-def _features(space: Space) -> int:
-    if isinstance(space, Box):
-        return space.size
-    return space.n if isinstance(space, Discrete) else sum(space.nvec)
 
 
 class Network(nn.Module):
@@ -320,37 +315,3 @@ class Network(nn.Module):
             features = self._previous(before)
             parts.append(features.masked_fill(first.reshape(len(x), -1, 1), 0.0))
         return torch.cat(parts, -1)
-
-
-class Encoding:
-    """Elements of a space as rows of features: [R, ..., *shape] -> [R, rows, F].
-
-    Boxes are flattened, uint8 is scaled to 0 .. 1, integers become one-hot.
-    """
-
-    def __init__(self, space: Space, dtype: torch.dtype, device: torch.device) -> None:
-        self.size, self.dtype, self.device, self.shape = _features(space), dtype, device, space.shape
-        self.scale = 1.0 / 255.0 if space.dtype == "uint8" else None
-        self.classes: Tensor | None = None
-        self.columns: Tensor | None = None
-        if isinstance(space, Discrete):
-            self.classes = torch.arange(space.n, device=device)
-        elif isinstance(space, MultiDiscrete):
-            sizes = torch.tensor(space.nvec)
-            self.columns = torch.arange(len(sizes)).repeat_interleave(sizes).to(device)
-            self.classes = torch.cat([torch.arange(n) for n in space.nvec]).to(device)
-
-    def __call__(self, values: Tensor) -> Tensor:
-        if self.classes is None:
-            x = values.reshape(values.shape[0], -1, self.size)
-            if x.dtype != self.dtype:
-                x = x.to(self.dtype)
-            return x if self.scale is None else x * self.scale
-        if self.columns is None:
-            return (values.reshape(len(values), -1, 1) == self.classes).to(self.dtype)
-        rows = values.reshape(len(values), -1, self.shape[0])
-        return (rows[..., self.columns] == self.classes).to(self.dtype)
-
-    def zeros(self, *lead: int) -> Tensor:
-        dtype = self.dtype if self.classes is None else torch.int64
-        return torch.zeros(*lead, *self.shape, dtype=dtype, device=self.device)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rlrun.config import ConfigError
 from rlrun.core import Spec
 from rlrun.lazy import torch
+from rlrun.parts.masks import allowed
 from rlrun.parts.numbers import number
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
 
@@ -38,12 +39,12 @@ class Distribution(Protocol):
 
 
 class Categorical:
-    """Integers 0 .. A - 1 with probabilities softmax(logits [..., A])."""
+    """Integers 0 .. A - 1 with probabilities softmax(logits [..., A]), of those that a mask allows."""
 
     __slots__ = ("log_probs",)
 
-    def __init__(self, logits: Tensor) -> None:
-        self.log_probs = logits.log_softmax(-1)
+    def __init__(self, logits: Tensor, mask: Tensor | None = None) -> None:
+        self.log_probs = allowed(logits, mask).log_softmax(-1)
 
     def sample(self, rng: Stream) -> Tensor:
         return (self.log_probs + rng.gumbel(*self.log_probs.shape[1:])).argmax(-1)
@@ -59,12 +60,12 @@ class Categorical:
 
 
 class MultiCategorical:
-    """A vector of independent integers, from the logits [..., sum(nvec)] of all of them."""
+    """A vector of independent integers, from the logits [..., sum(nvec)] of all of them, and their masks."""
 
     __slots__ = ("parts",)
 
-    def __init__(self, logits: Tensor, nvec: tuple[int, ...]) -> None:
-        self.parts = [Categorical(part) for part in logits.split(nvec, -1)]
+    def __init__(self, logits: Tensor, nvec: tuple[int, ...], mask: Tensor | None = None) -> None:
+        self.parts = [Categorical(part) for part in allowed(logits, mask).split(nvec, -1)]
 
     def sample(self, rng: Stream) -> Tensor:
         return torch.stack([part.sample(rng) for part in self.parts], -1)
@@ -103,7 +104,8 @@ class Gaussian:
 
 
 class Bounds:
-    """The affine map of [-1, 1] to a Box's bounds; elements without both bounds keep their unit.
+    """The affine map of [-1, 1] to a Box's bounds; elements without both bounds keep their unit,
+    as do those of a single value, which every action has.
 
     The Box is flat here, [..., A], and an action never leaves it, whatever the rounding.
     """
@@ -112,8 +114,10 @@ class Bounds:
         kinds = {"dtype": getattr(torch, dtype), "device": device}
         self.low, self.high = torch.tensor(box.low, **kinds), torch.tensor(box.high, **kinds)
         self.finite = self.low.isfinite() & self.high.isfinite()
-        self.scale = torch.where(self.finite, (self.high - self.low) / 2.0, 1.0)
-        self.offset = torch.where(self.finite, (self.high + self.low) / 2.0, 0.0)
+        # Halves first: the width of the widest Box overflows.
+        half = self.high / 2.0 - self.low / 2.0
+        self.scale = torch.where(self.finite & (half > 0.0), half, 1.0)
+        self.offset = torch.where(self.finite, self.high / 2.0 + self.low / 2.0, 0.0)
 
     def apply(self, unit: Tensor) -> Tensor:
         """From [-1, 1] to the bounds; what lies outside is clipped."""
@@ -182,10 +186,10 @@ class ActionHead:
     `parameters["log_std"]` [R, 1, A], to be optimised and saved with the network.
     """
 
-    def __init__(self, size: int, make: Callable[[Tensor], Distribution]) -> None:
+    def __init__(self, size: int, make: Callable[[Tensor, Tensor | None], Distribution]) -> None:
         self.size = size
         self.parameters = torch.nn.ParameterDict()
-        self.distribution = make  # of raw actions, for network outputs [R, ..., size]
+        self.distribution = make  # of raw actions, for network outputs [R, ..., size] and a mask of them
         self.raw = False  # whether raw actions and the env's differ
 
     def action(self, raw: Tensor) -> Tensor:
@@ -197,7 +201,7 @@ class GaussianHead(ActionHead):
     """For a Box: see `ActionHead`."""
 
     def __init__(self, box: Box, spec: Spec, log_std: Any) -> None:
-        super().__init__(box.size, lambda mean: Gaussian(mean, self.log_std(mean.ndim)))
+        super().__init__(box.size, lambda mean, mask: Gaussian(mean, self.log_std(mean.ndim)))
         kinds = {"dtype": getattr(torch, spec.dtype), "device": spec.device}
         self._log_std = torch.nn.Parameter(
             torch.zeros(spec.replicas, 1, box.size, **kinds) + number(log_std, spec, 3)
@@ -222,5 +226,5 @@ def action_head(spec: Spec, log_std: float = 0.0) -> ActionHead:
         return ActionHead(space.n, Categorical)
     if isinstance(space, MultiDiscrete):
         nvec = space.nvec
-        return ActionHead(sum(nvec), lambda logits: MultiCategorical(logits, nvec))
+        return ActionHead(sum(nvec), lambda logits, mask: MultiCategorical(logits, nvec, mask))
     return GaussianHead(space, spec, log_std)

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlrun.config import key
 from rlrun.lazy import torch
+from rlrun.parts.masks import nth
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,17 +32,23 @@ def best(q: Tensor) -> Tensor:
     return q >= top - tolerance * top.abs().clamp(min=1.0)
 
 
-def epsilon_greedy(greedy: Tensor, n: int, epsilon: np.ndarray, rng: Stream) -> Tensor:
+def epsilon_greedy(
+    greedy: Tensor, n: int, epsilon: np.ndarray, rng: Stream, mask: Tensor | None = None
+) -> Tensor:
     """Replace actions [R, N] by uniform ones in 0 .. n - 1 with probability epsilon [R].
 
-    One number decides both: below epsilon, u / epsilon is uniform again.
+    One number decides both: below epsilon, u / epsilon is uniform again. With a mask [R, N, n]
+    they are uniform over what it allows.
     """
     u = rng.numbers(greedy.shape[1])
     at_random = u < epsilon[:, None]
     if not np.count_nonzero(at_random):  # several times as fast as at_random.any()
         return greedy
+    count = n if mask is None else mask.sum(-1).cpu().numpy()
     with np.errstate(divide="ignore"):  # epsilon may be 0: then nothing is chosen at random
-        uniform = np.minimum(u / epsilon[:, None] * n, n - 1).astype(np.int64)
+        uniform = np.minimum(u / epsilon[:, None] * count, count - 1).astype(np.int64)
+    if mask is not None:
+        uniform = nth(mask.cpu().numpy(), uniform)
     return torch.from_numpy(np.where(at_random, uniform, greedy.cpu().numpy())).to(greedy.device)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlrun.config import ConfigError
-from rlrun.core import Dataset, Rollout, Spec
+from rlrun.core import MASKS, Dataset, Rollout, Spec
 from rlrun.lazy import torch
 from rlrun.rng import Stream
 from rlrun.spaces import Space
@@ -27,7 +27,7 @@ class LoggedReplay:
         """Sequences will have `length` steps.
 
         Raises:
-            ConfigError: the data have fewer steps.
+            ConfigError: the data have fewer steps, or lack the action masks that the env has.
         """
 
         def numbers(array: np.ndarray, space: Space | None = None) -> Tensor:
@@ -39,6 +39,14 @@ class LoggedReplay:
         self.steps: dict[str, Any] = {
             name: torch.from_numpy(flag).to(spec.device) for name, flag in flags.items()
         }
+        if spec.masks:
+            columns = sum(spec.action.choices)
+            if data.mask is None or data.next_mask is None or data.mask.shape[1:] != (columns,):
+                raise ConfigError(
+                    f"the data have no action masks of {columns} columns, and this environment has them",
+                    "record the steps in it: rlrun record RUN",
+                )
+            self.steps |= {name: torch.from_numpy(getattr(data, name)).to(spec.device) for name in MASKS}
         self.steps["obs"] = numbers(data.obs, spec.obs)
         self.steps["next_obs"] = numbers(data.next_obs, spec.obs)
         self.steps["action"] = numbers(data.action, spec.action)

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
     from rlrun.rng import Stream
 
-_FIELDS = ("obs", "action", "reward", "terminated", "truncated", "next_obs", "first", "valid")
-
 
 class Draw(NamedTuple):
     """Which stored steps make up a minibatch, and what is to be known of the choice."""
@@ -152,9 +150,11 @@ class Replay:
         return {"cursor": cursor} | {name: view[:, : self.size] for name, view in self._views.items()}
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
+        """Go on from `state()`; ValueError where that is of another buffer."""
         self.size, self.head = 0, 0
         if not state:
             return
+        self._check(state)
         rows = {name: value for name, value in state.items() if name != "cursor"}
         if not self._rings:  # else the steps stay where recorded functions look for them
             self._allocate(rows)
@@ -162,8 +162,20 @@ class Replay:
         for name, value in rows.items():
             self._views[name][:, : self.size] = value
 
+    def _check(self, state: Mapping[str, Tensor]) -> None:
+        """ValueError unless these are the rows [R, size, N, ...] of a buffer like this one."""
+        cursor = state["cursor"]
+        lead = state["reward"].shape
+        size, head = cursor[0].tolist()
+        whole = cursor.dtype == torch.int64 and cursor.shape == (lead[0], 2) and len(lead) == 3
+        if not whole or (cursor != cursor[0]).any() or lead[1:] != (size, self.num_envs):
+            raise ValueError(f"replay: {list(cursor.shape)} cursors do not fit steps {list(lead)}")
+        if not 0 < size <= self.rows or not 0 <= head < self.rows or (size < self.rows and head != size):
+            raise ValueError(f"replay: {size} rows up to {head} do not fit the {self.rows} of this config")
+        for name, leaf in state.items():
+            if name != "cursor" and leaf.shape[:3] != lead:
+                raise ValueError(f"replay.{name}: saved shape {list(leaf.shape)}, others have {list(lead)}")
+
 
 def _values(rollout: Rollout) -> dict[str, Tensor]:
-    return {name: getattr(rollout, name) for name in _FIELDS} | {
-        f"extras.{name}": value for name, value in rollout.extras.items()
-    }
+    return rollout.fields() | {f"extras.{name}": value for name, value in rollout.extras.items()}

@@ -83,7 +83,12 @@ class EpisodeStatistics:
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in arrays.items()}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
-        """Take over what `state` has of it, as arrays."""
+        """Take over what `state` has of it, as arrays; ValueError where these are of another shape."""
+        own = {"episode_return": self.episode_return, "episode_length": self.episode_length}
+        sums = {name: own["episode_return"][:, 0] for name in state if name.startswith(("totals.", "sums."))}
+        for name, array in (own | sums).items():
+            if (state[name].shape, state[name].dtype) != (array.shape, array.dtype):
+                raise ValueError(f"{name}: saved as {state[name].dtype} {list(state[name].shape)}")
         self.episode_return, self.episode_length = state["episode_return"], state["episode_length"]
         self._totals = {name[7:]: value for name, value in state.items() if name.startswith("totals.")}
         self._sums = {name[5:]: value for name, value in state.items() if name.startswith("sums.")}

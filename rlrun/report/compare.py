@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from rlrun.config import ConfigError
+from rlrun.config.keys import legible
 from rlrun.evals.stats import Bounds
-from rlrun.files import read_regular
 from rlrun.report.table import columns, counted, number
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.summary import aggregate, has_score
 
 _NOT_THE_EXPERIMENT = ("seed", "replicas", "out", "choices", "listener", "checkpoint", "threads", "log")
@@ -59,12 +59,8 @@ def rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
     found: dict[str, _Experiment] = {}
     tasks: dict[str, tuple[str, dict[str, Any]]] = {}
     for folder in sorted({run.path for path in paths for run in RunFolder.under(path)}):
-        try:
+        with sound(folder):
             _add(RunFolder(folder), found, tasks)
-        except ConfigError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-            raise ConfigError(f"{folder} is damaged: {type(error).__name__} {error}") from None
     labels = _labels(tasks)
     table = [row | {"task": labels[row["task"]]} for row in (each.row() for each in found.values())]
     return sorted(table, key=lambda row: (row["task"], row["median"] is None, -(row["median"] or 0.0)))
@@ -72,7 +68,7 @@ def rows(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 def _add(run: RunFolder, found: dict[str, _Experiment], tasks: dict[str, tuple[str, dict[str, Any]]]) -> None:
     """Put a run to those of its config, and its task to the tasks."""
-    record = json.loads(read_regular(run.record, 1 << 24))
+    record = run.read_record()
     config = record["config"]
     own = {name: value for name, value in config.items() if name not in _NOT_THE_EXPERIMENT}
     # A score of eval=online is that of the last record.
@@ -135,11 +131,8 @@ def _labels(tasks: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, str]:
 
 def _status(run: RunFolder) -> str:
     """How far a run without scores has come."""
-    try:
-        status = run.status()
-        return f"{status['status']} at step {int(status['step']):,}"
-    except (ValueError, KeyError, TypeError, OSError, RecursionError):
-        return "unfinished"
+    status, step = run.state
+    return status if status == "unfinished" else f"{status} at step {step:,}"
 
 
 def compare(paths: Sequence[Path], as_json: bool = False) -> int:
@@ -153,7 +146,7 @@ def compare(paths: Sequence[Path], as_json: bool = False) -> int:
         raise ConfigError(
             f"no finished run under {', '.join(map(str, paths))}", "rlrun resume RUN finishes one"
         )
-    print(json.dumps({"runs": table}) if as_json else "\n".join(_lines(table)))
+    print(json.dumps({"runs": table}) if as_json else legible("\n".join(_lines(table))))
     return 0
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from array import array
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rlrun.config import ConfigError
 from rlrun.report.plots import BLUE, GREY, ORANGE, RED, new_figure, save_figure
 from rlrun.report.table import number
 from rlrun.runs.folder import RunFolder, task_names
@@ -36,9 +36,9 @@ def curve_png(run: RunFolder) -> bool:
     thin, the training return. Final scores stand at the end, with the table's numbers.
     """
     summary = run.summary()
-    series = _read_metrics(run.metrics, tuple(LINES))
-    tag = next((tag for tag in LINES if tag in series), None)
     rows = {row["replica"]: row for row in summary["replicas"]}
+    series = _read_metrics(run, tuple(LINES), rows)
+    tag = next((tag for tag in LINES if tag in series), None)
     if tag is None and not any(map(has_score, rows.values())):
         return False
     if (figure := new_figure(run.curve, 8, 5)) is None:
@@ -146,19 +146,19 @@ def moving_mean(values: np.ndarray, width: int = _SMOOTH) -> np.ndarray:
     return (sums[end] - sums[begin]) / (end - begin)
 
 
-def _read_metrics(path: Path, tags: Sequence[str]) -> dict[str, Curves]:
-    points: dict[str, dict[int, list[tuple[int, float]]]] = {tag: {} for tag in tags}
-    with path.open(encoding="utf-8") as lines:
-        for line in lines:
-            record = json.loads(line)
-            for tag in tags:
-                value = record.get(tag)
-                if isinstance(value, (int, float)) and np.isfinite(value):
-                    points[tag].setdefault(record["replica"], []).append((record["step"], value))
+def _read_metrics(run: RunFolder, tags: Sequence[str], replicas: Container[int]) -> dict[str, Curves]:
+    points: dict[str, dict[int, tuple[array[float], array[float]]]] = {tag: {} for tag in tags}
+    for record in run.read_metrics(tags):
+        if record["replica"] not in replicas:
+            raise ConfigError(f"{run.metrics} is damaged: it has a replica {record['replica']}")
+        for tag in record.keys() & tags:
+            steps, values = points[tag].setdefault(record["replica"], (array("d"), array("d")))
+            steps.append(record["step"])
+            values.append(record[tag])
     return {
-        tag: {r: (np.array([s for s, _ in xs]), np.array([v for _, v in xs])) for r, xs in by_replica.items()}
-        for tag, by_replica in points.items()
-        if by_replica
+        tag: {r: (np.array(steps).astype(int), np.array(values)) for r, (steps, values) in own.items()}
+        for tag, own in points.items()
+        if own
     }
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from rlrun.lazy import torch
 from rlrun.parts.explore import best
-from rlrun.report.plots import GREY, new_figure
+from rlrun.report.plots import GREY, new_figure, write_png
 from rlrun.report.table import number
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def policy_png(table: TransitionTable, q: np.ndarray, path: Path) -> bool:
         key.append("dark: no episode comes there")
     axes.set_xlabel("   ".join(key), fontsize=9)
     figure.colorbar(image, label="value", shrink=0.8)
-    figure.savefig(path, dpi=150)
+    write_png(figure, path)
     return True
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from rlrun import envs
@@ -9,22 +12,24 @@ from rlrun.report import grid
 from rlrun.report.curve import curve_png
 from rlrun.report.table import results_table
 from rlrun.report.walk_forward import walk_forward_report
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.load import load
 
 
 def draw(run: RunFolder, *, plots: bool) -> str:
     """Write the pictures (where `plots` says so) and the walk-forward report; the policy as text."""
-    if plots:
-        curve_png(run)
-    if run.steps.exists():
-        walk_forward_report(run)
-    return _policy(run, plots)
+    with sound(run):
+        if run.steps.exists():
+            walk_forward_report(run)
+        if plots:
+            curve_png(run)
+        return _policy(run, plots)
 
 
-def shown(run: RunFolder) -> str:
-    """The table of a run's scores."""
-    return results_table(run.summary(), run)
+def shown(run: RunFolder, summary: Mapping[str, Any] | None = None) -> str:
+    """The table of a run's scores: those of its end, or of a later `summary`."""
+    with sound(run):
+        return results_table(summary or run.summary(), run)
 
 
 def _policy(run: RunFolder, plots: bool) -> str:

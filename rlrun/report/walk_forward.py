@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rlrun.config.keys import legible
 from rlrun.evals import stats
 from rlrun.report.plots import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
 from rlrun.report.table import number
@@ -55,8 +55,7 @@ def walk_forward_report(run: RunFolder) -> dict[str, Any]:
         data["conclusion"] += f" Left out, for failing in a fold: {which}."
     pictures = _draw_folds(plan, run.folds) and bool(played) and _draw_equity(played, data, run.equity)
     text = _markdown(plan, data, run if pictures else None) if played else _headline(data)
-    run.report.write_text(text, encoding="utf-8")
-    run.report_json.write_text(json.dumps(data, indent=1, allow_nan=False), encoding="utf-8")
+    run.write_report(legible(text), data)
     return data
 
 

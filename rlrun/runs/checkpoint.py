@@ -4,7 +4,8 @@
 
 A checkpoint is written into a hidden folder, every file and the folder are synced, and a
 rename makes it visible: what has a checkpoint's name is complete. Loading trusts nothing:
-it takes the newest one whose files have the sizes and SHA-256 sums of the manifest.
+it takes the newest one whose files have the sizes and SHA-256 sums of the manifest, and
+neither reads, writes nor deletes anything through a link.
 """
 
 from __future__ import annotations
@@ -13,22 +14,34 @@ import hashlib
 import json
 import os
 import re
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlrun.files import read_regular, sync_folder, write_synced
+from rlrun.config import ConfigError
+from rlrun.files import (
+    WriteError,
+    make_folder,
+    parse_json,
+    read_declared,
+    read_json,
+    remove,
+    sync_folder,
+    write_synced,
+    writing,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_NAME = re.compile(r"\d{8,}")
-_FILE = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_NAME = re.compile(r"[0-9]{8,18}")
+_TRIED = 8  # that are damaged, before none is looked for
+_FILE = re.compile(r"[A-Za-z0-9._-]{1,100}\.safetensors|state\.json")
 
 
-class CheckpointError(Exception):
+class CheckpointError(ConfigError):
     """No checkpoint of a run folder can be used; the message says why."""
 
 
@@ -46,14 +59,31 @@ def save(
     """Write checkpoint `number` under `folder`, then drop all but the newest two.
 
     Raises:
-        OSError: the disk is full or fails; older checkpoints are then untouched.
+        WriteError: the disk is full or fails, or `folder` is a link; older checkpoints are then untouched.
     """
+    temporary = folder / f".tmp-{os.getpid()}"
+    try:
+        with writing(folder):
+            return _save(folder, temporary, number, files, state)
+    except WriteError:
+        with suppress(OSError):
+            remove(temporary)  # what is left of it fills the disk
+        raise
+
+
+def _save(
+    folder: Path,
+    temporary: Path,
+    number: int,
+    files: Mapping[str, Mapping[str, Tensor]],
+    state: Mapping[str, Any],
+) -> Path:
     from safetensors.torch import save as encode
 
-    folder.mkdir(exist_ok=True)
-    temporary = folder / f".tmp-{os.getpid()}"
+    make_folder(folder, folder.parent)
     for leftover in folder.glob(".tmp-*"):  # of a process that was killed while saving
-        shutil.rmtree(leftover, ignore_errors=True)
+        with suppress(OSError):
+            remove(leftover)
     temporary.mkdir()
     manifest: dict[str, list[Any]] = {}
 
@@ -67,14 +97,13 @@ def save(
     write_synced(temporary / "manifest.json", json.dumps(manifest, indent=1).encode())
     sync_folder(temporary)
     final = folder / f"{number:08d}"
-    if final.exists():  # a resumed run came back to an update that it had already saved
-        shutil.rmtree(final)
+    remove(final)  # a resumed run came back to an update that it had already saved
     temporary.rename(final)
     sync_folder(folder)
     there = sorted(numbers(folder))
     for other in there:  # higher ones are damaged: the run came back from before them
         if other > number or other < max((n for n in there if n < number), default=number):
-            shutil.rmtree(folder / f"{other:08d}")
+            remove(folder / f"{other:08d}")
     return final
 
 
@@ -100,7 +129,7 @@ def load(folder: Path, only: str | None = None) -> tuple[Checkpoint, list[str]]:
     """
     found = sorted(numbers(folder), reverse=True)
     notes: list[str] = []
-    for number in found:
+    for number in found[:_TRIED]:
         path = folder / f"{number:08d}"
         try:
             return _read(path, only), notes
@@ -110,35 +139,33 @@ def load(folder: Path, only: str | None = None) -> tuple[Checkpoint, list[str]]:
 
 
 def numbers(folder: Path) -> list[int]:
-    """The numbers of the checkpoints that are there, complete or damaged."""
+    """The numbers of the checkpoints that are there, complete or damaged.
+
+    Raises:
+        CheckpointError: `folder` is a link.
+    """
+    if folder.is_symlink():
+        raise CheckpointError(f"{folder} is a link: put the checkpoints themselves there")
     if not folder.is_dir():
         return []
-    return [
-        int(p.name) for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()
-    ]
+    there = [p for p in folder.iterdir() if _NAME.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
+    return [int(p.name) for p in there if p.name == f"{int(p.name):08d}"]
 
 
 def _read(path: Path, only: str | None) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load as decode
 
-    manifest = json.loads(read_regular(path / "manifest.json", 1 << 20))
+    manifest = read_json(path / "manifest.json", 1 << 20)
     contents: dict[str, bytes] = {}
     for name, (size, digest) in manifest.items():
         if not _FILE.fullmatch(name):
             raise ValueError(f"the manifest names {name[:40]!r}")
-        if only and name not in ("state.json", f"{only}.safetensors"):
-            continue
-        data = read_regular(path / name, size)
-        if len(data) != size or hashlib.sha256(data).hexdigest() != digest:
-            raise ValueError(f"{name} does not match its checksum")
-        contents[name] = data
+        if name != "state.json" and only in (None, name.removesuffix(".safetensors")):
+            contents[name] = read_declared(path / name, size, digest)
+    state = parse_json(read_declared(path / "state.json", *manifest["state.json"]), "state.json")
     try:
-        files = {
-            n.removesuffix(".safetensors"): decode(d)
-            for n, d in contents.items()
-            if n.endswith(".safetensors")
-        }
+        files = {name.removesuffix(".safetensors"): decode(data) for name, data in contents.items()}
     except SafetensorError as error:
         raise ValueError(str(error)) from error
-    return Checkpoint(files, json.loads(contents["state.json"]))
+    return Checkpoint(files, state)

@@ -14,22 +14,53 @@ import os
 import re
 import secrets
 import shlex
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from rlrun import registry
+from rlrun.boundary import EnvError
 from rlrun.config import ConfigError
 from rlrun.config.plain import from_dict, to_dict
 from rlrun.config.run import RunConfig
 from rlrun.evals.evaluation import Replica
-from rlrun.files import lock, read_regular, write_atomic
+from rlrun.files import (
+    WriteError,
+    inflate,
+    lines_of,
+    lock,
+    locked,
+    make_folder,
+    parse_json,
+    read_json,
+    read_regular,
+    remove,
+    write_atomic,
+)
+from rlrun.runs.imports import doubts, named
+from rlrun.runs.shape import IMPORTS, PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
 
 SCHEMA = 1  # of run.json
+_JSON, _LINE = 1 << 24, 1 << 16  # bytes of a JSON file, and of a line of metrics
+_DEEP = 32  # folders below which no run is looked for
+_status = threading.Lock()  # held while a status is written
+
+
+@contextmanager
+def sound(what: object) -> Iterator[None]:
+    """Within it, whatever a stranger's files can raise is a refusal: the one place for that."""
+    try:
+        yield
+    except (ConfigError, EnvError, WriteError):
+        raise
+    except Exception as error:
+        why = f"it lacks {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+        raise ConfigError(f"{what} is damaged: {why}") from error
 
 
 def quoted(path: str | Path) -> str:
@@ -92,11 +123,7 @@ class RunFolder:
     @property
     def ended(self) -> bool:
         """Whether the run came to its end, and was judged."""
-        return (
-            self.status_file.exists()
-            and self.summary_file.exists()
-            and self.status()["status"] in ("finished", "failed")
-        )
+        return self.summary_file.exists() and self.status()["status"] in ("finished", "failed", "unknown")
 
     @classmethod
     def new(cls, config: RunConfig) -> RunFolder:
@@ -109,8 +136,17 @@ class RunFolder:
 
     @classmethod
     def under(cls, path: Path) -> list[RunFolder]:
-        """Every run folder at or below a path, in order of name."""
-        return [cls(file.parent) for file in sorted(path.glob(f"**/{cls.record}"))]
+        """Every run folder at or below a path, in order of name; links are not followed."""
+        found, folders = [], [(path, 0)]
+        while folders:
+            folder, depth = folders.pop()
+            with suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name == cls.record.name:
+                        found.append(folder)
+                    elif depth < _DEEP and entry.is_dir(follow_symlinks=False):
+                        folders.append((folder / entry.name, depth + 1))
+        return [cls(folder) for folder in sorted(found)]
 
     @classmethod
     def beside(cls, path: Path) -> list[RunFolder]:
@@ -125,9 +161,10 @@ class RunFolder:
         import yaml
 
         plain = to_dict(config)
+        write_atomic(self.config_yaml, yaml.safe_dump(plain, sort_keys=False).encode())
+        write_atomic(self.overrides_yaml, yaml.safe_dump(list(overrides)).encode())
+        # Last: a folder with it is a run.
         self._write_json(self.record, {"schema": SCHEMA, "config": plain, **record})
-        self.config_yaml.write_text(yaml.safe_dump(plain, sort_keys=False))
-        self.overrides_yaml.write_text(yaml.safe_dump(list(overrides)))
 
     def read(self, *, listeners: bool = False) -> dict[str, Any]:
         """run.json, checked; its listeners only if asked for, since what merely reads a run needs none.
@@ -135,22 +172,30 @@ class RunFolder:
         Raises:
             ConfigError: there is none, or it is not what rlrun writes.
         """
-        try:
-            record = json.loads(read_regular(self.record, 1 << 24))
-            if record["schema"] > SCHEMA:
-                raise ConfigError(
-                    f"{self.record} was written by a newer rlrun (schema {record['schema']}; "
-                    f"this one knows {SCHEMA})"
-                )
+        record = self.read_record()
+        with sound(self.record):
             if not listeners:
                 record["config"] = record["config"] | {"listener": {}}
-            from_dict(record["config"])
+            config = from_dict(record["config"])
             space_from_dict(record["obs"]), space_from_dict(record["action"])
-            _replicas(record)
+            _agree(config, _replicas(record))
+        return record
+
+    def read_record(self) -> dict[str, Any]:
+        """run.json, of which only the shape is checked: its config may be a plug-in's.
+
+        Raises:
+            ConfigError: there is none, or it is not what rlrun writes.
+        """
+        try:
+            record = self._read_json(self.record, RECORD)
         except FileNotFoundError:
             raise ConfigError(f"{self} is not a run folder: it has no {self.record.name}") from None
-        except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
-            raise ConfigError(f"{self.record} is damaged: {error}") from None
+        if record["schema"] > SCHEMA:
+            raise ConfigError(
+                f"{self.record} was written by a newer rlrun (schema {record['schema']}; "
+                f"this one knows {SCHEMA})"
+            )
         return record
 
     def config(self) -> RunConfig:
@@ -165,43 +210,69 @@ class RunFolder:
     def replicas(self) -> list[Replica]:
         return _replicas(self.read())
 
-    def imports(self) -> list[str]:
-        """The modules that a run names, of its own accord or in its env's id; nothing is imported.
+    def imports(self) -> tuple[list[str], dict[str, str]]:
+        """The modules that a run names, and why not to trust those that are not files of one's own.
 
         Raises:
             ConfigError: run.json is damaged.
         """
-        try:
-            config = json.loads(read_regular(self.record, 1 << 24))["config"]
-            module, colon, _ = str(config["env"].get("id") or "").partition(":")
-            return [*map(str, config.get("imports", [])), *([module] if colon else [])]
-        except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError) as error:
-            raise ConfigError(f"{self.record} is damaged: {error}") from None
+        record = self._read_json(self.record, IMPORTS)
+        with sound(self.record):
+            return named(record["config"]), doubts(record, self.path)
 
     # how far it is, and what it scored
 
     def status(self) -> dict[str, Any]:
-        return json.loads(read_regular(self.status_file, 1 << 20))
+        """status.json; its status is unknown where there is none to read, which is in nobody's way."""
+        try:
+            return shaped(read_json(self.status_file, 1 << 20), STATUS)
+        except (OSError, ValueError):
+            return {"status": "unknown", "step": 0, "reason": ""}
 
     def set_status(self, status: str, step: int, reason: str = "") -> None:
-        """running, finished, failed or interrupted, with a one-line reason."""
-        record = {"status": status, "step": step, "reason": reason}
-        write_atomic(self.status_file, json.dumps(record).encode())
+        """running, finished, failed or interrupted, with the last checkpoint's step and a one-line reason."""
+        record = {"status": status, "step": step, "reason": reason, "time": round(time.time(), 3)}
+        # A process that must leave at once says so from another thread; 0.2 s is more than a write takes.
+        if _status.acquire(timeout=0.2):
+            try:
+                if self.status_file.is_dir() and not self.status_file.is_symlink():
+                    remove(self.status_file)
+                write_atomic(self.status_file, json.dumps(record).encode())
+            finally:
+                _status.release()
+
+    @property
+    def state(self) -> tuple[str, int]:
+        """The status and the step of the last checkpoint: "killed" where nobody trains a run that is running.
+
+        What cannot be read is "unfinished" at step 0.
+        """
+        record = self.status()
+        status: str = record["status"]
+        if status == "unknown":
+            return "unfinished", 0
+        return "killed" if status == "running" and not self.in_use else status, record["step"]
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a process trains here now."""
+        return locked(self.lock_file)
 
     def summary(self) -> dict[str, Any]:
         """summary.json.
 
         Raises:
-            ConfigError: the run has none: it did not come to its end.
+            ConfigError: the run has none, for it did not come to its end; or it is damaged.
         """
         try:
-            return json.loads(read_regular(self.summary_file, 1 << 26))
+            summary = self._read_json(self.summary_file, SUMMARY)
         except FileNotFoundError:
             raise ConfigError(
                 f"{self} has no scores yet", f"rlrun resume {self.quoted} finishes it"
             ) from None
-        except (ValueError, OSError, RecursionError) as error:
-            raise ConfigError(f"{self.summary_file} is damaged: {error}") from None
+        if not summary["replicas"]:
+            raise ConfigError(f"{self.summary_file} is damaged: it has no replicas")
+        return summary
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         self._write_json(self.summary_file, summary)
@@ -217,8 +288,26 @@ class RunFolder:
         writer.writerows(rows)
         write_atomic(self.steps, gzip.compress(text.getvalue().encode(), mtime=0))
 
+    def write_report(self, text: str, report: Mapping[str, Any]) -> None:
+        write_atomic(self.report, text.encode("utf-8", "replace"))
+        self._write_json(self.report_json, report)
+
+    def read_metrics(self, tags: Iterable[str]) -> Iterator[dict[str, Any]]:
+        """The records of metrics.jsonl that have any of the tags: step, replica, and values by tag.
+
+        Raises:
+            ConfigError: it is missing or damaged.
+        """
+        shape = {"step": int, "replica": int} | {f"{tag}?": float for tag in tags}
+        wanted = [json.dumps(tag).encode() for tag in tags]
+        with sound(self.metrics):
+            for number, line in enumerate(lines_of(self.metrics, _LINE), 1):
+                if any(tag in line for tag in wanted):
+                    yield shaped(parse_json(line, f"line {number}"), shape, f"line {number}")
+
     def read_plan(self) -> dict[str, Any]:
-        return json.loads(read_regular(self.plan, 1 << 26))
+        """folds.json, which a walk-forward run has; FileNotFoundError without, ConfigError if damaged."""
+        return self._read_json(self.plan, PLAN)
 
     def read_report(self) -> dict[str, Any] | None:
         """report.json, which a walk-forward run has.
@@ -227,19 +316,32 @@ class RunFolder:
             ConfigError: it is damaged.
         """
         try:
-            return json.loads(read_regular(self.report_json, 1 << 26))
+            return self._read_json(self.report_json, REPORT)
         except FileNotFoundError:
             return None
-        except (ValueError, OSError, RecursionError) as error:
-            raise ConfigError(f"{self.report_json} is damaged: {error}") from None
 
-    def read_steps(self) -> list[dict[str, str]]:
+    def read_steps(self) -> Iterator[dict[str, str]]:
         """The rows that `write_steps` wrote, by column."""
-        text = gzip.decompress(read_regular(self.steps, 1 << 30)).decode()
-        return list(csv.DictReader(io.StringIO(text, newline="")))
+        text = inflate(read_regular(self.steps, 1 << 30), 1 << 32).decode()
+        rows = csv.DictReader(io.StringIO(text, newline=""))
+        if not rows.fieldnames:
+            raise ValueError(f"{self.steps.name} is empty")
+        return rows
+
+    def folder_for(self, path: Path) -> Path:
+        """A folder below this one, made if it is not there; OSError where a link leads away from here."""
+        make_folder(path, self.path)
+        return path
 
     def _write_json(self, path: Path, content: Mapping[str, Any]) -> None:
         write_atomic(path, json.dumps(content, indent=1).encode())
+
+    def _read_json(self, path: Path, shape: Shape) -> Any:
+        """FileNotFoundError where there is none, ConfigError where it is damaged."""
+        if not os.path.lexists(path):
+            raise FileNotFoundError(path)
+        with sound(path):
+            return shaped(read_json(path, _JSON), shape)
 
     @contextmanager
     def lock(self, say: Callable[[str], None] = lambda text: None) -> Iterator[None]:
@@ -252,9 +354,14 @@ class RunFolder:
             try:
                 stack.enter_context(lock(self.lock_file, say))
             except BlockingIOError as error:
-                in_use = f"{self} is in use: another process is training there"
-                raise ConfigError(in_use, str(error)) from None
+                raise self.refusal(str(error)) from None
+            except (OSError, ValueError) as error:
+                raise ConfigError(f"{self} cannot be locked: {error}") from None
             yield
+
+    def refusal(self, *more: str) -> ConfigError:
+        """What to raise where another process holds the lock."""
+        return ConfigError(f"{self} is in use: another process is training there", *more)
 
 
 def task_names(config: RunConfig) -> tuple[str, str]:
@@ -264,7 +371,13 @@ def task_names(config: RunConfig) -> tuple[str, str]:
 
 
 def _replicas(record: Mapping[str, Any]) -> list[Replica]:
-    return [
-        Replica(int(r["replica"]), int(r["seed"]), r["fold"], int(r.get("variant", 0)))
-        for r in record["replicas"]
-    ]
+    return [Replica(r["replica"], r["seed"], r["fold"], r.get("variant", 0)) for r in record["replicas"]]
+
+
+def _agree(config: RunConfig, replicas: Sequence[Replica]) -> None:
+    """ValueError unless the config trains these replicas: what is large must be there to be seen."""
+    seeds = range(config.seed, config.seed + config.replicas)
+    if len(replicas) % config.replicas or not all(
+        each.index == i and each.seed in seeds for i, each in enumerate(replicas)
+    ):
+        raise ValueError(f"its config's {config.replicas:,} replicas are not the {len(replicas):,} it lists")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -13,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from rlrun import envs
 from rlrun.config.plain import config_hash, to_dict
 from rlrun.config.run import RunConfig
+from rlrun.envs.abilities import abilities
 from rlrun.lazy import torch
+from rlrun.runs import imports
 from rlrun.runs.log import say
 from rlrun.runs.spaces import to_dict as space_to_dict
 from rlrun.runs.task import Task
@@ -26,18 +26,23 @@ _NOT_THE_JOB = ("log", "listener", "checkpoint", "out", "threads", "choices", "e
 
 def record_of(task: Task) -> dict[str, Any]:
     """run.json without its schema and config; says so where a resume would not be exact."""
-    self_test = envs.abilities(task.env).self_test  # native envs are exact by construction
-    inexact = self_test() if self_test else None
-    if inexact:
-        say(f"a resume of this run would not be exact: {inexact}")
+    tried = task.tried
+    for remark in tried.remarks:
+        say(remark)
+    if abilities(task.env).masks and not task.masks:
+        say("this algorithm takes no action masks: those of the environment are not looked at")
+    if tried.inexact:
+        say(f"a resume of this run would not be exact: {tried.inexact}")
     return {
         "config_hash": config_hash(task.config),
         "job_hash": job_hash(task.config, task.data_sha256),
         **surroundings(task.config.threads),
         "obs": space_to_dict(task.obs),
         "action": space_to_dict(task.action),
+        "masks": task.masks,
         "data_sha256": task.data_sha256,
-        "exact_resume": inexact is None,
+        "modules": imports.recorded(to_dict(task.config)),
+        "exact_resume": tried.inexact is None,
         "R": len(task.evaluation.replicas),
         "replicas": [replica.row for replica in task.evaluation.replicas],
     }
@@ -85,13 +90,7 @@ def job_hash(config: RunConfig, data_sha256: str | None) -> str:
     data = {name: value for name, value in to_dict(config).items() if name not in _NOT_THE_JOB}
     data["eval"] = config.eval.choosing() if hasattr(config.eval, "choosing") else to_dict(config)["eval"]
     plugins = [point.module for point in metadata.entry_points(group="rlrun.plugins")]
-    code = {name: _module_sha256(name) for name in sorted({*config.imports, *plugins})}
+    code = {name: imports.sha256(name) for name in sorted({*imports.named(to_dict(config)), *plugins})}
     whole = {"config": data, "data": data_sha256, "rlrun": version(), "code": code}
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), default=vars)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _module_sha256(name: str) -> str | None:
-    """Of an imported module's file; None where it has none."""
-    file = getattr(sys.modules.get(name), "__file__", None)
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest() if file else None

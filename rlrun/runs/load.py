@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,17 +14,93 @@ from rlrun.collector import Collector
 from rlrun.config import ConfigError
 from rlrun.config.plain import from_dict
 from rlrun.config.run import RunConfig
-from rlrun.core import Algorithm, Spec
+from rlrun.core import MASKS, Algorithm, Spec
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.checkpoint import Checkpoint
+from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.kept import POLICY, chosen
 from rlrun.runs.log import say
 from rlrun.runs.policy import Policy
 from rlrun.runs.session import split
+from rlrun.runs.shape import STATE, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.runs.task import Task, build
-from rlrun.state import State, select
+from rlrun.spaces import Box, MultiDiscrete
+from rlrun.state import State, copy_leaves, select
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def opened(run: RunFolder, only: str | None = None) -> Checkpoint:
+    """The newest whole checkpoint of a run, held against run.json; a line on stderr for each that is damaged.
+
+    `only` names the one file of tensors that is wanted.
+
+    Raises:
+        ConfigError: there is none, or it is not what rlrun writes.
+    """
+    replicas = len(run.read()["replicas"])
+    saved, notes = checkpoint.load(run.checkpoints, only)
+    for note in notes:
+        say(note)
+    with sound(run.checkpoints):
+        shaped(saved.state, STATE)
+        for name, leaf in (pair for file in saved.files.values() for pair in file.items()):
+            if not leaf.ndim or len(leaf) != replicas:
+                raise ValueError(f"{name} is {list(leaf.shape)}: it must begin with {replicas} replicas")
+            if name.startswith("last/") and (leaf.ndim > 1 or leaf.dtype != torch.float64):
+                raise ValueError(f"{name} is {leaf.dtype} {list(leaf.shape)}: it must be numbers of replicas")
+        session = {name: leaf for name, leaf in saved.files.get("tensors", {}).items() if name in _SESSION}
+        if "tensors" in saved.files:
+            example = {
+                name: torch.zeros(replicas, dtype=getattr(torch, kind)) for name, kind in _SESSION.items()
+            }
+            copy_leaves(example, session, "session")
+        if min(saved.state["metrics_bytes"], saved.state["updates"], 0) < 0:
+            raise ValueError("its state counts backwards")
+    return saved
+
+
+_SESSION = {
+    f"session/{name}": kind
+    for kind, names in {
+        "int64": ("logged", "evaluated", "step"),
+        "float64": ("best",),
+        "bool": ("running", "active", "has_kept"),
+    }.items()
+    for name in names
+}
+
+
+def numbers(saved: Checkpoint) -> int:
+    """How many of a replica are in a checkpoint: no network that belongs there has more."""
+    return sum(leaf[0].numel() for leaf in saved.files["tensors"].values())
+
+
+def check_replay(leaves: Mapping[str, Tensor], spec: Spec) -> None:
+    """ValueError where the steps of a replay buffer [R, rows, N, ...] are not of the task's spaces."""
+    for name, leaf in leaves.items():
+        field = name.rpartition("replay.")[2]
+        space = {"obs": spec.obs, "next_obs": spec.obs, "action": spec.action}.get(field)
+        if space is not None:
+            kind = spec.dtype if space.dtype.startswith("float") else space.dtype
+            wanted = kind, list(space.shape)
+        elif field in ("reward", "terminated", "truncated", "first", "valid"):
+            wanted = spec.dtype if field == "reward" else "bool", []
+        elif field in MASKS:
+            wanted = "bool", [sum(spec.action.choices)]
+        else:
+            continue
+        if (str(leaf.dtype).removeprefix("torch."), list(leaf.shape[3:])) != wanted:
+            raise ValueError(
+                f"{name} is {leaf.dtype} {list(leaf.shape)}: it must be of {wanted[0]} {wanted[1]}"
+            )
+        if space is not None and not isinstance(space, Box):
+            limit = torch.tensor(space.nvec if isinstance(space, MultiDiscrete) else space.n)
+            if ((leaf < 0) | (leaf >= limit)).any():
+                raise ValueError(f"{name} has values that are not in the task's space")
 
 
 @dataclass(frozen=True)
@@ -34,23 +111,23 @@ class Saved:
     state: State  # with the policies that count: the best where it chose, the last finite where one failed
     step: np.ndarray
     failures: dict[int, str]  # why, of the replicas that failed
+    most: int  # numbers of a replica
 
     @classmethod
     def of(cls, folder: Path) -> Saved:
         """That of the newest whole checkpoint.
 
         Raises:
-            CheckpointError: there is none.
+            ConfigError: there is none, or it is damaged.
         """
-        record = RunFolder(folder).read()
-        saved, notes = checkpoint.load(RunFolder(folder).checkpoints, only="tensors")
-        for note in notes:
-            say(note)
-        parts = split(saved.files["tensors"])
-        state, session = parts["algo"], parts["session"]
-        state |= chosen(state, parts.get("kept", {}), session["has_kept"].numpy())
-        failures = {int(replica): why for replica, why in saved.state["failures"].items()}
-        return cls(record, state, session["step"].numpy(), failures)
+        run = RunFolder(folder)
+        saved = opened(run, only="tensors")
+        with sound(run.checkpoints):
+            parts = split(saved.files["tensors"])
+            state, session = parts.get("algo", {}), parts["session"]
+            state |= chosen(state, parts.get("kept", {}), session["has_kept"].numpy())
+            failures = {int(replica): why for replica, why in saved.state["failures"].items()}
+            return cls(run.read(), state, session["step"].numpy(), failures, numbers(saved))
 
     def warn(self, replica: int) -> None:
         """Say that a replica failed, where its policy is about to be used."""
@@ -60,7 +137,10 @@ class Saved:
 
 def _load_policies(algo: Algorithm, state: dict[str, Any]) -> None:
     names = algo.state(POLICY).keys()
-    algo.load_state({name: value for name, value in state.items() if name in names}, POLICY)
+    policies = {name: value for name, value in state.items() if name in names}
+    algo.load_state(policies, POLICY)
+    if unsound := [name for name, value in policies.items() if value.isnan().any()]:
+        raise ValueError(f"{unsound[0]} holds what is no number")
 
 
 def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> Policy:
@@ -83,17 +163,24 @@ def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> P
         config.total_steps,
         "cpu",
         config.dtype,
+        masks=bool(record.get("masks", False)),
+        most=saved.most,
     )
-    algo = build(replace(config, device="cpu"), _with_capabilities(spec, config))
-    _load_policies(algo, select(saved.state, replica))
+    with sound(run_folder):
+        algo = build(replace(config, device="cpu"), _with_capabilities(spec, config, RunFolder(run_folder)))
+        _load_policies(algo, select(saved.state, replica))
     saved.warn(replica)
     judged: str = getattr(config.eval, "mode", "greedy")
     return Policy(algo, spec, config.total_steps, mode or judged)
 
 
-def _with_capabilities(spec: Spec, config: RunConfig) -> Spec:
+def _with_capabilities(spec: Spec, config: RunConfig, run: RunFolder) -> Spec:
     """Algorithms that are built from a table or dynamics get them again."""
     needs = registry.entry_of(config.algo).build.needs_of(config.algo)
+    if needs and (names := run.imports()[1]):
+        raise ConfigError(
+            f"{run} asks to import {', '.join(names)}", "if you trust that code, import it first"
+        )
     if "table" in needs:
         spec = replace(spec, table=envs.abilities(envs.make(config.env, 1)).table)
     if "dynamics" in needs:
@@ -104,24 +191,27 @@ def _with_capabilities(spec: Spec, config: RunConfig) -> Spec:
 def restore(folder: Path, saved: Saved | None = None) -> tuple[Task, Algorithm]:
     """A run folder's task and its trained algorithm, all replicas."""
     saved = saved or Saved.of(folder)
-    task = Task.of(from_dict(saved.record["config"]), learns=False)
-    algo = build(task.config, task.spec())
-    _load_policies(algo, saved.state)
+    config = replace(from_dict(saved.record["config"]), num_envs=1)  # those of training are not needed
+    with sound(folder):
+        task = Task.of(config, learns=False)
+        algo = build(task.config, replace(task.spec(), most=saved.most))
+        _load_policies(algo, saved.state)
     return task, algo
 
 
 def training_envs(folder: Path, replica: int | None = None) -> Collector:
     """The training environments as a run left them: those of all replicas, or of one alone."""
-    record = RunFolder(folder).read()
+    run = RunFolder(folder)
+    record = run.read()
     config = from_dict(record["config"])
-    state = split(checkpoint.load(RunFolder(folder).checkpoints, only="tensors")[0].files["tensors"])[
-        "collector"
-    ]
-    if replica is not None:
-        seed = int(record["replicas"][replica]["seed"])
-        config, state = replace(config, seed=seed, replicas=1, device="cpu"), select(state, replica)
-    collector = Task.of(config).collector()
-    collector.load_state(state)
+    saved = opened(run, only="tensors")
+    with sound(folder):
+        state = split(saved.files["tensors"]).get("collector", {})
+        if replica is not None:
+            seed = int(record["replicas"][replica]["seed"])
+            config, state = replace(config, seed=seed, replicas=1, device="cpu"), select(state, replica)
+        collector = Task.of(config).collector()
+        collector.load_state(state)
     return collector
 
 
@@ -134,7 +224,7 @@ def initialise(algo: Algorithm, source: Path) -> None:
         for replica in saved.failures:
             saved.warn(replica)
         rows = {name: torch.arange(len(leaf)) % len(state[name]) for name, leaf in now.items()}
-        algo.load_state({name: state[name][rows[name]] for name in now}, POLICY)
+        algo.load_state({name: state[name][rows[name]].to(leaf.dtype) for name, leaf in now.items()}, POLICY)
     except checkpoint.CheckpointError as error:
         raise ConfigError(f"init_from={source} cannot be used: {error}") from None
     except ConfigError:

@@ -6,16 +6,23 @@ same bytes, interrupted or not; a resumed run cuts it back to its checkpoint's o
 
 from __future__ import annotations
 
+import io
+import itertools
 import json
 import math
 import os
+import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, BinaryIO
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
+from rlrun.config.keys import legible
+from rlrun.files import append_to, create, writing
 from rlrun.runs.checkpoint import CheckpointError
 from rlrun.runs.listener import Followed, Listener
 
@@ -24,17 +31,25 @@ _MANY = 32  # above this many replicas TensorBoard shows quantiles
 
 def say(text: str) -> None:
     """A line to whoever started the run, on stderr."""
-    print(f"rlrun: {text}", file=sys.stderr, flush=True)
+    _show(f"rlrun: {text}")
+
+
+def _show(line: str) -> None:
+    """No run ends because nobody can be told how far it is: stderr is closed, broken, or there is none."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(legible(line), file=sys.stderr, flush=True)
 
 
 class MetricsFile(Listener):
     """Appends one JSON line a record and replica. Its mark is the file's length."""
 
-    _file: BinaryIO
+    _file: IO[bytes] = io.BytesIO()  # until it is opened
 
     def open(self, run: Followed) -> None:
         self._path = run.folder.metrics
-        self._file = self._path.open("ab")
+        with writing(self._path):
+            self._file = append_to(self._path)
 
     def rewind(self, step: int, mark: int) -> None:
         if self._file.tell() < mark:  # cutting would fill it up with zeros
@@ -52,26 +67,34 @@ class MetricsFile(Listener):
             kept = {tag: value for tag, value in row.items() if math.isfinite(value)}
             if kept:
                 line = json.dumps({"step": int(step[r]), "replica": r, **kept})
-                self._file.write(line.encode() + b"\n")
+                with writing(self._path):
+                    self._file.write(line.encode() + b"\n")
 
     def mark(self) -> int:
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        with writing(self._path):
+            self._file.flush()
+            os.fsync(self._file.fileno())
         return self._file.tell()
 
     def close(self, summary: Mapping[str, Any] | None) -> None:
-        self.mark()
-        self._file.close()
+        if self._file.closed:
+            return
+        try:
+            self.mark()
+        finally:
+            with suppress(OSError):  # it is closed all the same
+                self._file.close()
 
 
 class TensorBoard(Listener):
     """One TensorBoard run per replica, or three quantiles of them where there are many."""
 
     def open(self, run: Followed) -> None:
-        self._folder, self._seconds = run.folder.tensorboard, run.seconds
+        self._run, self._seconds = run.folder, run.seconds
+        run.folder.folder_for(run.folder.tensorboard)
         self._many = len(run.replicas) > _MANY
         self._names = ["q25", "q50", "q75"] if self._many else [each.label for each in run.replicas]
-        self._writers: dict[int, Any] = {}
+        self._writers: dict[int, EventFile] = {}
 
     def record(self, step: np.ndarray, due: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         if not values:
@@ -97,14 +120,17 @@ class TensorBoard(Listener):
 
         if not values:
             return
-        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()]
-        self._writer(index).add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
+        # Unicode has halves of characters that no file may hold.
+        named = {tag.encode("utf-8", "replace").decode(): value for tag, value in values.items()}
+        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in named.items()]
+        self._writer(index).add(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
 
-    def _writer(self, index: int) -> Any:
+    def _path(self, index: int) -> Path:
+        return self._run.tensorboard / self._names[index]
+
+    def _writer(self, index: int) -> EventFile:
         if index not in self._writers:
-            from tensorboard.summary.writer.event_file_writer import EventFileWriter
-
-            self._writers[index] = EventFileWriter(str(self._folder / self._names[index]))
+            self._writers[index] = EventFile(self._run.folder_for(self._path(index)))
         return self._writers[index]
 
     def rewind(self, step: int, mark: int) -> None:
@@ -112,13 +138,42 @@ class TensorBoard(Listener):
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
         for index in range(len(self._names)):
-            if (self._folder / self._names[index]).is_dir():
+            if self._path(index).is_dir():
                 start = SessionLog(status=SessionLog.SessionStatus.START)
-                self._writer(index).add_event(Event(wall_time=time.time(), step=step + 1, session_log=start))
+                self._writer(index).add(Event(wall_time=time.time(), step=step + 1, session_log=start))
 
     def close(self, summary: Mapping[str, Any] | None) -> None:
         for writer in self._writers.values():
             writer.close()
+
+
+class EventFile:
+    """A new file of TensorBoard's events in a folder; each is in it when `add` returns.
+
+    TensorBoard's own writer has a thread, whose queue is lost when the process must leave at once.
+    """
+
+    _number = itertools.count()
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        name = (
+            f"events.out.tfevents.{int(time.time()):010}.{platform.node()}.{os.getpid()}.{next(self._number)}"
+        )
+        self._path = folder / name
+        with writing(self._path):
+            self._file = create(self._path)
+        self._records = RecordWriter(self._file)
+        self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
+
+    def add(self, event: Any) -> None:
+        with writing(self._path):
+            self._records.write(event.SerializeToString())
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class Progress(Listener):
@@ -140,7 +195,7 @@ class Progress(Listener):
         self._origin: tuple[int, float] | None = None  # step and time of the first update seen here
         self._step, self._last = 0, time.monotonic()
         self._live: Any = None
-        if sys.stderr.isatty():
+        if _is_terminal():
             from rich.console import Console
             from rich.live import Live
 
@@ -164,10 +219,11 @@ class Progress(Listener):
         if self._live:
             from rich.text import Text
 
-            line = fitting(pieces, self._live.console.width)
-            self._live.update(Text(line, no_wrap=True, overflow="crop"), refresh=True)
+            line = legible(fitting(pieces, self._live.console.width))
+            with suppress(OSError):
+                self._live.update(Text(line, no_wrap=True, overflow="crop"), refresh=True)
         else:
-            print("  ".join(pieces), file=sys.stderr, flush=True)
+            _show("  ".join(pieces))
 
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         """Show where training ended."""
@@ -175,8 +231,16 @@ class Progress(Listener):
             self._last = time.monotonic()
             self._show()
         if self._live:
-            self._live.stop()
+            with suppress(OSError):
+                self._live.stop()
             self._live = None
+
+
+def _is_terminal() -> bool:
+    try:
+        return sys.stderr is not None and sys.stderr.isatty()
+    except ValueError:  # it is closed
+        return False
 
 
 def progress(step: int, total: int, done: int, seconds: float, unit: str) -> list[str]:

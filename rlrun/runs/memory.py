@@ -184,12 +184,15 @@ class _Counted:
             how: dict[str, Any] = {"step": np.zeros(1, np.int64), "mode": "explore"}
             act = algo.act(obs[:, 0], memory, flag[:, 0], rng=Stream(spec.seeds, "explore"), **how)
         extras = {name: value.unsqueeze(1) for name, value in act.extras.items()}
-        return Rollout(obs, action, zeros((), spec.dtype), flag, flag, obs, flag, flag, memory, extras)
+        one = Rollout(obs, action, zeros((), spec.dtype), flag, flag, obs, flag, flag, memory, extras)
+        if not spec.masks:
+            return one
+        mask = zeros((sum(spec.action.choices),), "bool")
+        return one.with_(mask=mask, next_mask=mask)
 
 
 def _step_size(rollout: Rollout) -> int:
-    values = [getattr(rollout, f.name) for f in fields(rollout) if f.name not in ("memory", "extras", "info")]
-    values += rollout.extras.values()
+    values = [*rollout.fields().values(), *rollout.extras.values()]
     return sum(value[0, 0, 0].numel() * value.element_size() for value in values)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +19,20 @@ from rlrun.config.plain import from_dict
 from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm
 from rlrun.evals.evaluation import Later
+from rlrun.files import WriteError
 from rlrun.runs import checkpoint, identity, listener
-from rlrun.runs.folder import RunFolder
+from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.listener import Listener
-from rlrun.runs.load import Saved, initialise, load, restore, training_envs
+from rlrun.runs.load import Saved, check_replay, initialise, load, numbers, opened, restore, training_envs
 from rlrun.runs.log import say
 from rlrun.runs.memory import prepared
 from rlrun.runs.policy import Policy
-from rlrun.runs.session import Session, Stopped
+from rlrun.runs.process import Failed, Stopped, asked, computing, deferred, farewell, fault, stoppable
+from rlrun.runs.session import Session
 from rlrun.runs.summary import aggregate, replica_rows, summarise
 from rlrun.runs.task import Task, build
+
+_EPISODES = 100_000  # of a replica that are played without being asked for on the command line
 
 
 @dataclass(frozen=True)
@@ -47,57 +55,143 @@ def execute(
     overrides: Sequence[str] = (),
     task: Task | None = None,
 ) -> Result:
-    """Train and judge one run; `task` is the config's, where it has been built already.
+    """Train and judge one run; `task` is the config's, where it is built already.
 
     Raises:
         ConfigError: before anything is written.
-        session.Stopped: by a signal, after saving.
+        Stopped: by a signal; what was trained is saved.
+        Failed: by a fault that needs no traceback, such as a full disk.
     """
     task = task or prepared(config)
-    listeners = listener.chosen(config, say)
-    algo = build(config, task.spec())
-    if config.init_from:
-        initialise(algo, Path(config.init_from))
     run = RunFolder.new(config) if folder is None else RunFolder(folder)
-    if run.record.exists():
-        raise ConfigError(f"{run} holds a run already: rlrun resume {run.quoted} goes on with it")
-    run.path.mkdir(parents=True, exist_ok=True)
-    with run.lock(say):
-        run.begin(config, identity.record_of(task), overrides)
-        run.set_status("running", 0)
+    with stoppable(), _claimed(run), computing(config.threads):
+        listeners = listener.chosen(config, say)
+        algo = build(config, task.spec())
+        if config.init_from:
+            initialise(algo, Path(config.init_from))
+        record = identity.record_of(task)
+        with deferred():
+            run.begin(config, record, overrides)
+            run.set_status("running", 0)
         return _finish(run, task, algo, listeners, None)
 
 
-def resume(folder: Path) -> Result:
+def resume(folder: Path, restart: bool = False) -> Result:
     """Go on with a run that was interrupted; a finished one is returned as it is.
 
     Raises:
         ConfigError: the folder is no run folder, is in use, or its data have changed.
-        CheckpointError: every checkpoint is damaged.
+        CheckpointError: every checkpoint is lost or damaged, and it is not told to `restart` then.
     """
     run = RunFolder(folder)
     record = run.read(listeners=True)
     if run.ended:
-        return Result(run.path, run.summary(), int(run.status()["status"] == "failed"))
-    for name, now in identity.surroundings(record["config"]["threads"]).items():
-        if record.get(name) != now:
-            say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
-    task = prepared(from_dict(record["config"]))
-    if task.data_sha256 != record["data_sha256"]:
-        raise ConfigError(f"the data of {folder} have changed since it began", "start a new run on them")
-    listeners = listener.chosen(task.config, say)
-    algo = build(task.config, task.spec())
-    with run.lock(say):
-        saved = None
-        if checkpoint.numbers(run.checkpoints):
-            saved, notes = checkpoint.load(run.checkpoints)
-            for note in notes:
-                say(note)
-        else:
-            say("no checkpoint had been written yet: beginning again at step 0")
-            if task.config.init_from:
-                initialise(algo, Path(task.config.init_from))
-        return _finish(run, task, algo, listeners, saved)
+        summary = run.summary()
+        return Result(run.path, summary, int(any("failed" in row for row in summary["replicas"])))
+    config = from_dict(record["config"])
+    with stoppable(), run.lock(say), farewell(_leaving(run)):
+        begins = _begins_again(run, restart)
+        with computing(config.threads):
+            for name, now in identity.surroundings(config.threads).items():
+                if record.get(name) != now:
+                    say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
+            with sound(run):
+                task = prepared(config)
+            if task.data_sha256 != record["data_sha256"]:
+                changed = f"the data of {folder} have changed since it began"
+                raise ConfigError(changed, "start a new run on them")
+            listeners = listener.chosen(config, say)
+            saved, spec = None if begins else _saved(run, restart), task.spec()
+            with sound(run):
+                algo = build(config, replace(spec, most=numbers(saved)) if saved else spec)
+                if saved:
+                    check_replay(saved.files.get("replay", {}), spec)
+            if saved is None and config.init_from:
+                initialise(algo, Path(config.init_from))
+            return _finish(run, task, algo, listeners, saved)
+
+
+@contextmanager
+def _claimed(run: RunFolder) -> Iterator[None]:
+    """Hold the folder of a new run, which goes away again if none comes of it.
+
+    Raises:
+        ConfigError: it holds a run, another process is beginning one, or it cannot be made.
+        WriteError: the disk is full, or fails.
+    """
+    made = [path for path in (run.path, *run.path.parents) if not os.path.lexists(path)]
+    with ExitStack() as held:
+        try:
+            try:
+                run.path.mkdir(parents=True, exist_ok=True)
+                held.enter_context(run.lock(say))
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                    raise WriteError(run.path, error) from None
+                raise ConfigError(
+                    f"{run} cannot be made: {error.strerror}", "out=FOLDER says where runs go"
+                ) from None
+            if run.record.exists():
+                raise ConfigError(f"{run} holds a run already: rlrun resume {run.quoted} goes on with it")
+            held.enter_context(farewell(_leaving(run)))
+            yield
+        except BaseException:
+            if made and not run.record.exists():
+                shutil.rmtree(run.path, ignore_errors=True)
+                with suppress(OSError):
+                    for path in made[1:]:
+                        path.rmdir()
+            raise
+
+
+def _begins_again(run: RunFolder, restart: bool) -> bool:
+    """Whether there is no checkpoint, as there may not be: none had been written, or it is told to `restart`.
+
+    Raises:
+        CheckpointError: they are lost.
+    """
+    if checkpoint.numbers(run.checkpoints):
+        return False
+    status, step = run.state
+    recorded = run.metrics.exists() and run.metrics.stat().st_size > 0
+    if not restart and (step or (status == "unfinished" and recorded)):
+        raise _lost(run, f"its checkpoints are gone: {run.checkpoints} has none")
+    say("there is no checkpoint: beginning again at step 0")
+    return True
+
+
+def _saved(run: RunFolder, restart: bool) -> checkpoint.Checkpoint | None:
+    """The newest whole checkpoint; None where none is, and it is told to `restart` then."""
+    try:
+        return opened(run)
+    except checkpoint.CheckpointError as error:
+        if not restart:
+            raise _lost(run, str(error)) from None
+        for note in (*str(error).splitlines(), "beginning again at step 0"):
+            say(note)
+        return None
+
+
+def _lost(run: RunFolder, reason: str) -> checkpoint.CheckpointError:
+    again = f"rlrun resume {run.quoted} --restart begins again at step 0, and drops what it recorded"
+    return checkpoint.CheckpointError(f"{reason}\n{again}")
+
+
+def _leaving(run: RunFolder) -> Callable[[str], str]:
+    """What to do and to say where the process must leave while a run is under way."""
+
+    def words(name: str) -> str:
+        if not run.record.exists() or run.ended:
+            return ""
+        step = run.state[1]
+        run.set_status("interrupted", step, f"stopped by {name} where it was")
+        return f"; {_goes_on(run, step)}"
+
+    return words
+
+
+def _goes_on(run: RunFolder, step: int) -> str:
+    return f"rlrun resume {run.quoted} goes on from step {step:,}"
 
 
 def _finish(
@@ -108,32 +202,52 @@ def _finish(
     saved: checkpoint.Checkpoint | None,
 ) -> Result:
     """Train to the end, then judge on fresh seeds and write the scores."""
-    if not saved and task.evaluation.plan is not None:
-        run.write_plan(task.evaluation.plan)
-    session = Session(task.config, run, algo, task.collector(), task.evaluation, saved, listeners)
-    summary = None
+    session = None
     try:
-        run.set_status("running", session.step)
-        with session.stoppable():
-            session.train()
-            scores = task.evaluation.final(algo, session.clock.step, session.last)
-        if scores.steps is not None:
-            run.write_steps(scores.steps.header, scores.steps.rows)
-        summary = summarise(task.evaluation.replicas, scores.results, session, algo)
-        run.write_summary(summary)
-    except Stopped as stop:
-        run.set_status("interrupted", session.step, str(stop))
-        say(f"{stop} and saved; rlrun resume {run.quoted} goes on")
-        raise
-    except Exception as error:
-        run.set_status("failed", session.step, f"{type(error).__name__}: {error}"[:300])
-        raise
-    finally:
-        session.close(summary)
-    failed = bool(session.failures)
-    reasons = [*(f"replica {r}: {why}" for r, why in session.failures.items()), *summary["notes"]]
-    run.set_status("failed" if failed else "finished", session.step, "; ".join(reasons))
+        if not saved and task.evaluation.plan is not None:
+            run.write_plan(task.evaluation.plan)
+        with sound(run) if saved else nullcontext():
+            session = Session(task.config, run, algo, task.collector(), task.evaluation, saved, listeners)
+        with deferred():
+            run.set_status("running", session.saved_step)
+        session.train()
+        scores = task.evaluation.final(algo, session.clock.step, session.last)
+        with deferred():  # a run that is judged has ended
+            if scores.steps is not None:
+                run.write_steps(scores.steps.header, scores.steps.rows)
+            summary = summarise(task.evaluation.replicas, scores.results, session, algo)
+            run.write_summary(summary)
+            session.close(summary)
+            failed = bool(session.failures)
+            reasons = [*(f"replica {r}: {why}" for r, why in session.failures.items()), *summary["notes"]]
+            run.set_status("failed" if failed else "finished", session.step, "; ".join(reasons))
+    except BaseException as error:
+        if session:
+            session.abandon()
+        told = _cut_short(run, error, session.saved_step if session else run.state[1])
+        if told is error:
+            raise
+        raise told from None
     return Result(run.path, summary, int(failed))
+
+
+def _cut_short(run: RunFolder, error: BaseException, step: int) -> BaseException:
+    """Write down why a run did not come to its end, say so, and return what is to be raised."""
+    signum = asked()
+    if signum:  # whatever happened then, such as workers of an env that were stopped too, is of no interest
+        stop = error if isinstance(error, Stopped) else Stopped(signum)
+        if not run.ended:
+            with suppress(WriteError):
+                run.set_status("interrupted", step, str(stop))
+            say(f"{stop}{' and saved' if step else ''}; {_goes_on(run, step)}")
+        return stop
+    if not run.summary_file.exists():  # else it was judged, and resume writes what is missing
+        with suppress(WriteError):
+            run.set_status("failed", step, str(error) if isinstance(error, WriteError) else fault(error))
+    if isinstance(error, Exception) and not isinstance(error, (WriteError, MemoryError, RecursionError)):
+        return error  # somebody's mistake, which a traceback shows
+    told = error if isinstance(error, WriteError) else f"{run} failed: {fault(error)}"
+    return Failed(f"{told}; {_goes_on(run, step)}")
 
 
 def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None) -> dict[str, Any]:
@@ -154,6 +268,9 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
         summary = run.summary()
         shown = {"replicas": summary["replicas"], "aggregate": summary["aggregate"]}
         return {"run": str(folder), "recorded": True, **shown}
+    if episodes is None and getattr(run.config().eval, "episodes", 0) > _EPISODES:
+        asked = f"{folder} asks for {run.config().eval.episodes:,} episodes of every replica"
+        raise ConfigError(asked, "--episodes 100 judges it on fewer")
     saved = Saved.of(folder)
     task, algo = restore(folder, saved)
     evaluation = task.evaluation

@@ -6,12 +6,11 @@ a run that was killed and resumed writes the same metrics, to the byte.
 
 from __future__ import annotations
 
-import os
-import signal
+import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType, MappingProxyType
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,7 +22,9 @@ from rlrun.runs.folder import RunFolder
 from rlrun.runs.kept import Kept
 from rlrun.runs.listener import Followed, Listener
 from rlrun.runs.log import MetricsFile, Progress, TensorBoard, say
-from rlrun.state import State
+from rlrun.runs.policy import check_memory
+from rlrun.runs.process import Stopped, asked, deferred, saving
+from rlrun.state import State, copy_leaves
 from rlrun.trainer import Clock, train
 
 if TYPE_CHECKING:
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
     from rlrun.collector import Collector
     from rlrun.config.run import RunConfig
     from rlrun.evals.evaluation import Evaluation
-
-
-class Stopped(Exception):
-    """A signal asked the run to stop; everything is saved."""
-
-    def __init__(self, signum: int) -> None:
-        self.exit_code = 128 + signum
-        super().__init__(f"stopped by {signal.Signals(signum).name}")
 
 
 class Means:
@@ -82,17 +75,18 @@ class Means:
     def state(self) -> State:
         out: State = {}
         for tags, sums in self._sums.items():
-            out["|".join(tags) + "|sum"] = torch.from_numpy(sums.T.copy())
-            out["|".join(tags) + "|count"] = torch.from_numpy(self._counts[tags].copy())
+            out[f"{json.dumps(tags)}|sum"] = torch.from_numpy(sums.T.copy())
+            out[f"{json.dumps(tags)}|count"] = torch.from_numpy(self._counts[tags].copy())
         return out
 
     def load_state(self, state: Mapping[str, Tensor]) -> None:
         for name, value in state.items():
-            *tags, kind = name.split("|")
+            packed, _, kind = name.rpartition("|")
+            tags = tuple(json.loads(packed) if packed[0] == "[" else packed.split("|"))  # as before 0.2
             if kind == "sum":
-                self._sums[tuple(tags)] = value.numpy().T.copy()
+                self._sums[tags] = value.numpy().T.copy()
             else:
-                self._counts[tuple(tags)] = value.numpy().copy()
+                self._counts[tags] = value.numpy().copy()
 
 
 class Session:
@@ -124,7 +118,7 @@ class Session:
         self.failures: dict[int, str] = {}
         self.last: dict[str, np.ndarray] = {}  # the newest value [R] of every tag
         self.wall_seconds, self._began = 0.0, time.monotonic()
-        self._signal, self._trained = 0, False
+        self.saved_step = 0  # that of the last checkpoint
         if saved:
             self._restore(saved)
         self._next_due = self._soonest()
@@ -136,10 +130,13 @@ class Session:
         self.listeners |= {f"listener.{name}": each for name, each in listeners.items()}
         marks = saved.state.get("marks", {}) | {"metrics": saved.state["metrics_bytes"]} if saved else {}
         run = Followed(folder, config, evaluation.replicas, lambda: self.seconds)
-        for name, listener in self.listeners.items():
-            listener.open(run)
-            listener.rewind(self.step, marks.get(name, 0))
-        self._saved_at, self._saved_step = time.monotonic(), self.step
+        with ExitStack() as opened:
+            for name, listener in self.listeners.items():
+                opened.callback(listener.close, None)
+                listener.open(run)
+                listener.rewind(self.step, marks.get(name, 0))
+            opened.pop_all()
+        self._saved_at, self.saved_step = time.monotonic(), self.step if saved else 0
         self._saved_update = self.clock.updates if saved else -1
 
     @property
@@ -155,31 +152,24 @@ class Session:
     def train(self) -> None:
         """Run the loop to its end; raises Stopped after saving, if a signal came."""
         try:
-            train(self.algo, self.collector, self.clock, self.on_step)
-            self.save()
-            self._trained = True
-            if self._signal:  # it came during the last save
-                raise Stopped(self._signal)
+            with deferred():
+                train(self.algo, self.collector, self.clock, self.on_step)
+                self.save()
             self.learned = self.kept.learned()
             self.kept.use()
         finally:
             self.progress.close()
 
-    @contextmanager
-    def stoppable(self) -> Iterator[None]:
-        """Within it, SIGINT and SIGTERM raise Stopped once everything is saved; a second one ends at once."""
-        handled = (signal.SIGINT, signal.SIGTERM) if _main() else ()
-        before = {number: signal.signal(number, self._on_signal) for number in handled}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
     def close(self, summary: Mapping[str, Any] | None = None) -> None:
         """Everything is on disk, and nothing open, when this returns; `summary` is of a run that ended."""
         for listener in self.listeners.values():
             listener.close(summary)
+
+    def abandon(self) -> None:
+        """Close what can be closed, after a fault: what else fails is a consequence of it."""
+        for listener in self.listeners.values():
+            with suppress(Exception):
+                listener.close(None)
 
     def on_step(self, clock: Clock, metrics: dict[str, Tensor]) -> None:
         """After every update: record, judge and save what is due."""
@@ -265,11 +255,12 @@ class Session:
     def _save_if_due(self, step: int) -> None:
         every = self.config.checkpoint.every_steps
         timed_out = time.monotonic() - self._saved_at >= self.config.checkpoint.every_seconds
-        if self._signal or timed_out or (every and step // every > self._saved_step // every):
+        signum = asked()
+        if signum or timed_out or (every and step // every > self.saved_step // every):
             self.save()
-            self._saved_at, self._saved_step = time.monotonic(), step
-        if self._signal:
-            raise Stopped(self._signal)
+            self._saved_at = time.monotonic()
+        if signum:
+            raise Stopped(signum)
 
     def save(self) -> None:
         """Write a checkpoint of everything that the rest of the run depends on."""
@@ -284,7 +275,7 @@ class Session:
         if self.clock.active.any() or self.kept.settled.any():
             tensors |= {f"kept/{k}": v for k, v in self.kept.policies.items()}
         tensors |= {f"collector/{k}": v for k, v in self.collector.state().items()}
-        tensors |= {f"last/{k}": torch.from_numpy(v) for k, v in self.last.items()}
+        tensors |= {f"last/{json.dumps(k)[1:-1]}": torch.from_numpy(v) for k, v in self.last.items()}
         for name in ("logged", "evaluated", "best", "running"):
             tensors[f"session/{name}"] = torch.from_numpy(getattr(self, name))
         tensors["session/has_kept"] = torch.from_numpy(self.kept.settled)
@@ -299,18 +290,20 @@ class Session:
             "failures": {str(k): v for k, v in self.failures.items()},
             "begun": self.kept.begun,
         }
-        checkpoint.save(
-            self.folder.checkpoints, self.clock.updates, {"tensors": tensors, "replay": replay}, state
-        )
-        self._saved_update = self.clock.updates
+        with saving():
+            checkpoint.save(
+                self.folder.checkpoints, self.clock.updates, {"tensors": tensors, "replay": replay}, state
+            )
+            self._saved_update, self.saved_step = self.clock.updates, self.step
+            self.folder.set_status("running", self.step)
 
     def _restore(self, saved: checkpoint.Checkpoint) -> None:
         parts = split(saved.files["tensors"])
         self.algo.load_state(parts.get("algo", {}) | saved.files["replay"])
         self.means.load_state(parts.get("means", {}))
-        for name, value in parts.get("kept", {}).items():
-            self.kept.policies[name].copy_(value)
-        self.last = {name: value.numpy() for name, value in parts.get("last", {}).items()}
+        kept = parts.get("kept", {})
+        copy_leaves({name: self.kept.policies[name] for name in kept}, kept, "kept")
+        self.last = {json.loads(f'"{k}"'): v.numpy() for k, v in parts.get("last", {}).items()}
         session = parts["session"]
         for name in ("logged", "evaluated", "best", "running"):
             setattr(self, name, session[name].numpy())
@@ -322,20 +315,8 @@ class Session:
         self.failures = {int(k): v for k, v in saved.state["failures"].items()}
         self.kept.begun = saved.state.get("begun", self.kept.begun)
         self.collector.load_state(parts.get("collector", {}))
-
-    def _on_signal(self, signum: int, frame: FrameType | None) -> None:
-        if self._signal:
-            os._exit(128 + signum)  # asked twice: at once
-        self._signal = signum
-        if self._trained:  # judging changes nothing that would have to be saved
-            raise Stopped(signum)
-
-
-def _main() -> bool:
-    """Signals can be handled in the main thread only."""
-    import threading
-
-    return threading.current_thread() is threading.main_thread()
+        if self.collector.obs is not None:
+            check_memory(self.collector.memory, self.algo.initial_memory(self.collector.num_envs))
 
 
 def split(tensors: Mapping[str, Tensor]) -> dict[str, State]:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from rlrun import envs, registry
+from rlrun.boundary import mode_of
 from rlrun.collector import Collector
 from rlrun.config import ConfigError, catalog
 from rlrun.config.run import RunConfig
 from rlrun.core import Algorithm, Dataset, Spec
 from rlrun.data.steps import check, sha256
+from rlrun.envs.abilities import Trial
 from rlrun.evals.evaluation import Evaluation
 from rlrun.lazy import torch
 from rlrun.parts.numbers import vary
-from rlrun.spaces import Space
+from rlrun.spaces import Space, size
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -52,6 +55,11 @@ class Task:
         env = envs.make(config.env, len(evaluation.replicas) * config.num_envs)
         obs, action = envs.spaces(env)
         offers = envs.abilities(env)
+        if offers.masks and mode_of(env) != "Disabled":
+            raise ConfigError(
+                f"env={config.choices.get('env')} masks actions, and begins episodes of its own accord",
+                "with action masks an environment must have the autoreset_mode DISABLED",
+            )
         if offers.data_spec is not None:
             _in_time(config, evaluation, needs, learns)
         for what, space, kinds in (
@@ -88,6 +96,22 @@ class Task:
         return cls(config, evaluation, env, obs, action, dataset)
 
     @property
+    def masks(self) -> bool:
+        """Whether the environment says which actions are allowed, to an algorithm that minds."""
+        takes: bool = registry.entry_of(self.config.algo).build.takes_masks
+        return takes and envs.abilities(self.env).masks is not None
+
+    @cached_property
+    def tried(self) -> Trial:
+        """What came of trying the environment out.
+
+        Raises:
+            ConfigError: it fails, or returns what is not in its spaces.
+        """
+        self_test = envs.abilities(self.env).self_test  # native envs are exact by construction
+        return self_test() if self_test else Trial(None)
+
+    @property
     def data_sha256(self) -> str | None:
         """What identifies the steps that are learned from, and the series that an env plays; None without."""
         series = getattr(envs.abilities(self.env).data_spec, "sha256", None)
@@ -106,6 +130,7 @@ class Task:
             envs.abilities(self.env).table,
             envs.dynamics(self.config.env, self.env),
             self.dataset,
+            masks=self.masks,
         )
 
     def collector(self) -> Collector:
@@ -121,6 +146,7 @@ class Task:
             dtype=self.config.dtype,
             metrics=envs.abilities(self.env).metrics,
             sums=envs.abilities(self.env).sums,
+            limit=self.config.longest_episode,
         )
 
 
@@ -162,4 +188,18 @@ def build(config: RunConfig, spec: Spec) -> Algorithm:
     """The algorithm of a config, with fresh weights."""
     if config.device != "cpu" and not torch.cuda.is_available():
         raise ConfigError(f"device is {config.device}: this machine has no CUDA device\nuse device=cpu")
-    return registry.entry_of(config.algo).build(spec, vary(config.algo, spec.variants), config.model)
+    algo = registry.entry_of(config.algo).build
+    if spec.most is not None:
+        _bounded(algo, spec)
+    return algo(spec, vary(config.algo, spec.variants), config.model)
+
+
+_SMALL = 1 << 16  # numbers that are no burden, whatever was saved
+
+
+def _bounded(algo: type[Algorithm], spec: Spec) -> None:
+    """Refuse spaces that are larger than all that was saved: every input and output has a number there."""
+    inputs, outputs = size(spec.obs), size(spec.action)
+    largest = inputs * outputs if algo.obs_kinds == ("discrete",) else max(inputs, outputs)  # a table, or not
+    if largest > (spec.most or 0) + _SMALL:
+        raise ConfigError(f"spaces of {inputs:,} and {outputs:,} are larger than what was saved for them")

@@ -15,6 +15,7 @@ from rlrun.rng import Stream
 from rlrun.state import Stateful, select
 from rlrun.testing import whole_runs as whole_runs  # its checks join
 from rlrun.testing.fillers import Fillers
+from rlrun.testing.masks import Masks, random_mask, require_allowed
 from rlrun.testing.rules import ALGORITHMS, require
 from rlrun.testing.trial import (
     Metrics,
@@ -246,6 +247,22 @@ def judging_changes_nothing(subject: Subject) -> None:
     require(digest(trial.state()) == before, "evaluation changes the state")
     equal = one.keys() == two.keys() and all(np.array_equal(one[tag], two[tag]) for tag in one)
     require(equal, "the same policy is judged differently the second time")
+
+
+@ALGORITHMS.of(19, lambda subject: subject.minds_masks)
+def no_action_is_taken_that_a_mask_forbids(subject: Subject) -> None:
+    """In no mode, trained or not; and not while it trains, where every step has another mask."""
+    trial, rng = subject.trial(replicas=2), np.random.default_rng(0)
+    space, rows = trial.task.action, 2 * trial.task.config.num_envs
+    for _ in range(2):
+        for mode in ("greedy", "sample", "explore") * 4:
+            mask = random_mask(space, rows, rng)
+            taken = act_once(trial, mode, Stream(trial.task.evaluation.seeds, "test"), mask)
+            require_allowed(space, taken.flatten(0, 1).cpu().numpy(), mask)
+        trial.train(30)
+    if subject.acts:
+        masked: Any = Masks(trial.task.env)
+        Trial.on(replace(trial.task, env=masked)).train(60)
 
 
 @ALGORITHMS.of(8)

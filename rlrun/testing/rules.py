@@ -28,6 +28,7 @@ RULES = {
     16: "What an environment returns lies in its spaces.",
     17: "`state()` and `load_state()` put an environment back exactly.",
     18: "An environment that ended begins anew as its `autoreset_mode` says.",
+    19: "What a mask forbids is never done.",
 }
 
 

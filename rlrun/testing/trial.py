@@ -151,9 +151,12 @@ class Trial:
 
     @classmethod
     def of(cls, config: RunConfig) -> Trial:
-        task = Task.of(config)
-        algo = build(config, task.spec())
-        return cls(task, algo, task.collector(), Clock(len(task.evaluation.replicas), config.total_steps))
+        return cls.on(Task.of(config))
+
+    @classmethod
+    def on(cls, task: Task) -> Trial:
+        algo, replicas = build(task.config, task.spec()), len(task.evaluation.replicas)
+        return cls(task, algo, task.collector(), Clock(replicas, task.config.total_steps))
 
     def train(self, updates: int, on_step: Callable[[Clock, dict[str, Any]], None] | None = None) -> None:
         """Run the loop for a number of updates, or until every replica has ended."""
@@ -209,6 +212,11 @@ class Subject:
     def acts(self) -> bool:
         """Whether it touches environments while it trains."""
         return bool(self.kind.rollout_steps)
+
+    @property
+    def minds_masks(self) -> bool:
+        """Whether it takes masks, and discrete actions on its home task."""
+        return bool(self.kind.takes_masks and Task.of(self.config()).action.choices)
 
     @property
     def plays_whole_episodes(self) -> bool:
@@ -318,11 +326,14 @@ def poison(rollout: Rollout, replica: int) -> Rollout:
     return rollout.with_(reward=reward)
 
 
-def act_once(trial: Trial, mode: Any, rng: Any) -> Any:
-    """Actions on a reset of the training env; memory fresh."""
+def act_once(trial: Trial, mode: Any, rng: Any, mask: Any = None) -> Any:
+    """Actions on a reset of the training env; memory fresh. A mask [R * N, A] says what is allowed."""
     task, replicas, n = trial.task, len(trial.task.evaluation.replicas), trial.task.config.num_envs
     env = envs.make(task.config.env, replicas * n)
-    obs = env.reset(seed=7)[0].reshape(replicas, n, *task.obs.shape)
+    obs = task.obs.read(env.reset(seed=7)[0]).reshape(replicas, n, *task.obs.shape)
+    if mask is None and task.masks:
+        mask = envs.abilities(env).masks()  # type: ignore[misc]
+    masked = {} if mask is None else {"mask": torch.from_numpy(mask).view(replicas, n, -1)}
     dtype = task.config.dtype if task.obs.dtype.startswith("float") else task.obs.dtype
     with torch.no_grad():
         act = trial.algo.act(
@@ -332,5 +343,6 @@ def act_once(trial: Trial, mode: Any, rng: Any) -> Any:
             step=np.zeros(replicas, np.int64),
             mode=mode,
             rng=rng,
+            **masked,
         )
     return act.action

@@ -15,7 +15,7 @@ import pytest
 import rlrun
 from rlrun import cli
 from rlrun.cli.choices import LISTED
-from rlrun.cli.main import VERBS
+from rlrun.cli.verbs import VERBS
 from rlrun.cli.words import override
 from rlrun.config import catalog
 from rlrun.config.compose import compose

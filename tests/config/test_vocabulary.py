@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from rlrun.cli.main import VERBS
+from rlrun.cli.verbs import VERBS
 from rlrun.config import ConfigError, catalog
 from rlrun.config.compose import compose
 from rlrun.config.keys import hints, rewritten

@@ -155,7 +155,7 @@ def link(folder: Path) -> None:
 DAMAGE: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a flipped bit": (flip, "does not match its checksum"),
     "a cut file": (lambda f: (f / "steps.safetensors").write_bytes(b"abc"), "does not match its checksum"),
-    "a longer file": (lambda f: (f / "steps.safetensors").write_bytes(b"a" * 10**6), "larger than it may be"),
+    "a longer file": (lambda f: (f / "steps.safetensors").write_bytes(b"a" * 10**6), "another size"),
     "no safetensors": (junk, "damaged"),
     "a link": (link, "damaged"),
     "no JSON": (lambda f: (f / "dataset.json").write_text("{"), "damaged"),
@@ -313,7 +313,7 @@ def test_memory_lasts_for_an_episode_and_no_longer(tmp_path: Path, monkeypatch: 
         def __init__(self) -> None:
             pass
 
-        def act(self, obs: Any, memory: Any = None, first: Any = None) -> tuple[np.ndarray, Any]:
+        def _act(self, obs: Any, memory: Any, first: Any, mask: Any) -> tuple[np.ndarray, Any]:
             count = np.where(first, 0, 0 if memory is None else memory)
             return count % 2, count + 1
 

@@ -43,8 +43,7 @@ def test_spaces_are_converted() -> None:
         convert(gym.Dict({"a": box}), gym.Discrete(2))
     with pytest.raises(ValueError, match="action space is Tuple"):
         convert(box, gym.Tuple([gym.Discrete(2)]))
-    with pytest.raises(ValueError, match="counts from 0"):
-        convert(box, gym.Discrete(2, start=1))
+    assert convert(box, gym.Discrete(2, start=1))[1].write(np.array([0, 1])).tolist() == [1, 2]
 
 
 def test_spaces_of_ours() -> None:

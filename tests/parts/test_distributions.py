@@ -107,6 +107,16 @@ def test_squashed_gaussian_samples_follow_the_density_within_the_bounds():
     )
 
 
+def test_an_element_of_a_single_value_and_the_widest_box_stay_finite():
+    most = float(torch.finfo(torch.float32).max)
+    bounds = Bounds(Box((3,), (2.0, -most, -1.0), (2.0, most, 1.0)))
+    action = bounds.apply(torch.tensor([[0.3, 0.5, -0.5]]))
+    assert action.tolist() == [[2.0, most / 2, -0.5]]
+    assert bounds.invert(action).tolist() == [[0.0, 0.5, -0.5]]
+    squashed = SquashedGaussian(torch.zeros(1, 3), torch.zeros(1, 3), bounds)
+    assert torch.isfinite(squashed.rsample(Stream((1,), "a"))[1]).all()
+
+
 def test_squashed_gaussian_gradient_is_finite_far_outside():
     bounds = Bounds(Box((1,), (-2.0,), (2.0,)))
     mean = torch.full((1, 3, 1), 40.0, requires_grad=True)

@@ -117,6 +117,7 @@ class NativeVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         check_state(type(self).__name__, own, state)
         for name, array in own.items():
             array[...] = state[name]
+        self._observe()  # raises where there is nothing to be seen
 
     def _renderer(self) -> gymnasium.Env:
         """Gymnasium's environment that draws this one."""
@@ -173,13 +174,15 @@ def reset_rows(options: Mapping[str, Any], num_envs: int) -> np.ndarray:
 
 
 def check_state(name: str, own: Arrays, state: Mapping[str, np.ndarray]) -> None:
-    """Refuse a state whose arrays have other names or shapes than `own`."""
+    """Refuse a state whose arrays have other names, shapes or types than `own`."""
     if own.keys() != state.keys():
         odd = ", ".join(sorted(own.keys() ^ state.keys()))
         raise ValueError(f"{name}: the saved state is that of another env ({odd})")
     for key, array in own.items():
         if array.shape != state[key].shape:
             raise ValueError(f"{name}: saved {key} is {state[key].shape}, this env has {array.shape}")
+        if array.dtype != state[key].dtype:
+            raise ValueError(f"{name}: saved {key} is {state[key].dtype}, this env has {array.dtype}")
 
 
 def normals(key: np.ndarray, counter: np.ndarray) -> np.ndarray:

@@ -15,18 +15,25 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from rlrun.boundary import Check, EnvError, Misfit, at, fault, gym_seed, told
 from rlrun.config import ConfigError
-from rlrun.envs.abilities import Abilities
+from rlrun.envs.abilities import Abilities, Trial
 from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_seeds, reset_rows
+from rlrun.envs.vector.making import Maker
+from rlrun.envs.vector.masks import masks_of
+from rlrun.envs.vector.spaces import space_of
+from rlrun.envs.vector.trial import trial
 
 
 class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """M copies of one environment, stepped in turn, without autoreset.
 
-    A sub-environment that has ended stays as it is until it is reset.
+    A sub-environment that has ended stays as it is until it is reset. Of what one says in its
+    info only an action mask is looked at.
 
     Raises:
-        ConfigError: Gymnasium cannot make it, or a space is not one of arrays or integers.
+        ConfigError: Gymnasium cannot make it, or agents cannot play in its spaces.
+        EnvError: later, where one fails or returns what is not in its spaces.
     """
 
     def __init__(
@@ -37,43 +44,41 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         kwargs: Mapping[str, Any] | None = None,
         wrappers: Sequence[tuple[str, Mapping[str, Any]]] = (),
     ) -> None:
-        self.env_id, self.num_envs, self.max_steps = env_id, num_envs, max_steps
-        self.kwargs, self.wrappers = dict(kwargs or {}), tuple(wrappers)
+        self.env_id, self.num_envs = env_id, num_envs
+        self._make = Maker(env_id, max_steps, kwargs or {}, wrappers)
         self.envs = [self._make() for _ in range(num_envs)]
         one = self.envs[0]
         self.metadata = dict(one.metadata) | {"autoreset_mode": AutoresetMode.DISABLED}
         self.render_mode = "rgb_array"
         self.spec = one.spec
-        obs, action = one.observation_space, one.action_space
+        obs, action = (self._space(name) for name in ("observation_space", "action_space"))
         self.single_observation_space, self.single_action_space = obs, action
-        if obs.shape is None or action.shape is None:
-            raise ConfigError(
-                f"env.id {env_id}: {obs if obs.shape is None else action} is not made of arrays or integers"
-            )
+        self._check, self._agents = Check(space_of(obs, "observation")), space_of(action, "action")
+        actions = self._agents.form
         self.observation_space, self.action_space = (batch_space(space, num_envs) for space in (obs, action))
-        self._obs = np.zeros((num_envs, *obs.shape), obs.dtype)
+        self._obs = np.zeros((num_envs, *self._check.shape), self._check.dtype)
+        # A Box of no axes is given arrays of none, and a Discrete numbers, as Gymnasium's sample() gives.
+        self._cut = () if isinstance(action, gymnasium.spaces.Discrete) else (...,)
         self._seed = np.zeros(num_envs, np.uint64)
         self._steps = np.zeros(num_envs, np.int64)
-        self._actions = np.zeros((num_envs, 64, *action.shape), action.dtype)
+        self._actions = np.zeros((num_envs, 64, *actions.shape), actions.dtype)
         self._reward = np.zeros(num_envs)
         self._terminated, self._truncated = (np.zeros(num_envs, bool) for _ in range(2))
-        self.abilities = Abilities(self_test=self.self_test)
+        try:
+            self._allowed = masks_of(one, self._agents)
+        except BaseException as error:
+            raise ConfigError(*self._fault(error, 0).lines) from error
+        self._mask = np.ones((num_envs, sum(self._agents.choices) if self._allowed else 0), bool)
+        masks = (lambda: self._mask.copy()) if self._allowed else None
+        self.abilities = Abilities(self_test=self.self_test, masks=masks)
         self._picture: gymnasium.Env | None = None
         self._drawn = (-1, np.uint64(0), 0)  # sub-env, seed and steps that the picture shows
 
-    def _make(self, render_mode: str | None = None) -> gymnasium.Env:
-        options: dict[str, Any] = {"max_episode_steps": self.max_steps, "render_mode": render_mode}
-        options = {name: value for name, value in options.items() if value is not None}
+    def _space(self, name: str) -> Any:
         try:
-            env = gymnasium.make(self.env_id, disable_env_checker=True, **options, **self.kwargs)
-            for name, arguments in self.wrappers:
-                env = getattr(gymnasium.wrappers, name)(env, **arguments)
-            if isinstance(env.observation_space, (gymnasium.spaces.Dict, gymnasium.spaces.Tuple)):
-                env = gymnasium.wrappers.FlattenObservation(env)  # one vector; integers become one-hot
-        except (gymnasium.error.Error, ImportError, TypeError, ValueError, AssertionError) as error:
-            advice = "pip install 'rlrun[box2d]'" if "Box2D" in str(error) else ""
-            raise ConfigError(f"env.id {self.env_id} cannot be made: {error}", advice) from error
-        return env
+            return getattr(self.envs[0], name)
+        except Exception as error:
+            raise ConfigError(f"env.id {self.env_id} has no {name}: {told(error)}") from error
 
     def reset(
         self, *, seed: Any = None, options: Mapping[str, Any] | None = None
@@ -91,53 +96,55 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             )
         rows = reset_rows(options, self.num_envs)
         self._seed[rows] = episode_seeds(seed, self._seed)[rows]
-        infos: dict[str, Any] = {}
         for i in rows:
-            info = self._begin(i)
-            if info:
-                infos = self._add_info(infos, info, i)
-        return self._obs.copy(), infos
+            self._begin(i)
+        return self._obs.copy(), {}
 
-    def _begin(self, i: int) -> dict[str, Any]:
-        self._obs[i], info = self.envs[i].reset(seed=gym_seed(self._seed[i]))
+    def _begin(self, i: int) -> None:
         self._steps[i] = 0
         self._reward[i] = 0.0
         self._terminated[i] = self._truncated[i] = False
-        return info
+        try:
+            returned = self.envs[i].reset(seed=gym_seed(self._seed[i]))
+            self._obs[i] = self._check.reset(returned)
+            if self._allowed:
+                self._mask[i] = self._allowed(self.envs[i], returned[1])
+        except BaseException as error:
+            raise self._fault(error, i) from error
 
     def step(self, actions: np.ndarray) -> Step:
         """One step of every sub-env that has not ended; the observations are true successors."""
-        actions = np.asarray(actions, self._actions.dtype)
+        actions = np.array(actions, self._actions.dtype)  # a copy, for an env may keep what it is given
         if self._steps.max() == self._actions.shape[1]:
             self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], 1)
-        infos: dict[str, Any] = {}
-        for i in range(self.num_envs):
-            if self._terminated[i] or self._truncated[i]:
-                self._reward[i] = 0.0
-                continue
-            self._actions[i, self._steps[i]] = actions[i]
-            self._steps[i] += 1
-            info = self._step_one(i, actions[i])
-            if info:
-                infos = self._add_info(infos, info, i)
+        over = self._terminated | self._truncated
+        live = np.flatnonzero(~over)
+        self._actions[live, self._steps[live]] = actions[live]
+        self._steps[live] += 1
+        self._reward[over] = 0.0
+        for i in live.tolist():
+            self._step_one(i, actions[i, *self._cut])
         return (
             self._obs.copy(),
             self._reward.copy(),
             self._terminated.copy(),
             self._truncated.copy(),
-            infos,
+            {},
         )
 
-    def _step_one(self, i: int, action: Any) -> dict[str, Any]:
+    def _step_one(self, i: int, action: Any) -> None:
         try:
-            self._obs[i], self._reward[i], self._terminated[i], self._truncated[i], info = self.envs[i].step(
-                action.copy()
+            returned = self.envs[i].step(action)
+            self._obs[i], self._reward[i], self._terminated[i], self._truncated[i] = self._check.step(
+                returned
             )
-        except Exception as error:
-            seed, step = gym_seed(self._seed[i]), self._steps[i]
-            error.add_note(f"in {self.env_id}, sub-env {i}, episode of seed {seed}, step {step}")
-            raise
-        return info
+            if self._allowed and not self._terminated[i]:  # at an end nothing is to be chosen
+                self._mask[i] = self._allowed(self.envs[i], returned[4])
+        except BaseException as error:
+            raise self._fault(error, i) from error
+
+    def _fault(self, error: BaseException, i: int) -> EnvError:
+        return fault(error, self.env_id, at(i, gym_seed(self._seed[i]), int(self._steps[i])))
 
     def state(self) -> Arrays:
         """Seed and actions of the episodes under way, [M, ...]; copies."""
@@ -165,34 +172,21 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         own["seed"][:] = state["seed"]
         own["actions"][:] = state["actions"]
         self._actions = actions
+        if not ((state["steps"] >= 0) & (state["steps"] <= length)).all():
+            raise ValueError(f"{self.env_id}: more steps were saved than actions")
         for i, steps in enumerate(state["steps"]):
             self._begin(i)
             for t in range(steps):
+                if self._terminated[i] or self._truncated[i]:
+                    raise ValueError(
+                        f"{self.env_id}: saved actions go on after an episode's end, at step {t}"
+                    )
                 self._steps[i] += 1
-                self._step_one(i, actions[i, t])
+                self._step_one(i, actions[i, t, *self._cut].copy())
 
-    def self_test(self, steps: int = 20) -> str | None:
-        """Whether `steps` steps come out the same when replayed; if not, what differed.
-
-        Two fresh copies play one episode with one sequence of actions, one of them after
-        another episode; so this also finds what an env carries from episode to episode.
-        """
-        space = self.single_action_space
-        space.seed(0)
-        actions = [space.sample() for _ in range(steps)]
-        used, fresh = self._make(), self._make()
-        try:
-            _play(used, 1, actions)
-            for t, (one, other) in enumerate(
-                zip(_play(used, 2, actions), _play(fresh, 2, actions), strict=True)
-            ):
-                for name, a, b in zip(("obs", "reward", "terminated", "truncated"), one, other, strict=True):
-                    if not np.array_equal(a, b):
-                        return f"{self.env_id}: {name} differs at step {t} of the same episode played twice"
-        finally:
-            used.close()
-            fresh.close()
-        return None
+    def self_test(self) -> Trial:
+        """What two fresh copies show when they play, see `trial`."""
+        return trial(self.env_id, self._make, self._check, self._agents, self._allowed)
 
     def render_frame(self, index: int) -> np.ndarray:
         """A picture of sub-env `index`, uint8 [H, W, 3], drawn by a copy that replays its actions.
@@ -206,14 +200,22 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         if self._picture is None:
             self._picture = self._make("rgb_array")
         of, seed, shown = self._drawn
-        if (of, seed) != (index, self._seed[index]) or shown > self._steps[index]:
-            self._picture.reset(seed=gym_seed(self._seed[index]))
-            shown = 0
-        for t in range(shown, self._steps[index]):
-            self._picture.step(self._actions[index, t].copy())
-        self._drawn = (index, self._seed[index], int(self._steps[index]))
-        with drawing():
-            return np.array(self._picture.render(), np.uint8)
+        try:
+            if (of, seed) != (index, self._seed[index]) or shown > self._steps[index]:
+                self._picture.reset(seed=gym_seed(self._seed[index]))
+                shown = 0
+            for t in range(shown, self._steps[index]):
+                self._picture.step(self._actions[index, t, *self._cut].copy())
+            self._drawn = (index, self._seed[index], int(self._steps[index]))
+            with drawing():
+                picture = np.asarray(self._picture.render())
+            if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.kind not in "iu":
+                raise Misfit(f"picture is {picture.dtype} {list(picture.shape)}, and not uint8 [H, W, 3]")
+        except (ImportError, NotImplementedError):
+            raise
+        except BaseException as error:
+            raise self._fault(error, index) from error
+        return picture.astype(np.uint8)
 
     def render(self) -> tuple[np.ndarray, ...]:
         return tuple(self.render_frame(i) for i in range(self.num_envs))
@@ -221,19 +223,3 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def close_extras(self, **kwargs: Any) -> None:
         for env in (*self.envs, *([self._picture] if self._picture else [])):
             env.close()
-
-
-def gym_seed(seed: np.uint64) -> int:
-    """An episode's seed in the 31 bits that every Gymnasium environment accepts."""
-    return int(seed) >> 33
-
-
-def _play(env: gymnasium.Env, seed: int, actions: Sequence[Any]) -> list[tuple[Any, ...]]:
-    """(obs, reward, terminated, truncated) after the reset and each step, until the end."""
-    record: list[tuple[Any, ...]] = [(np.array(env.reset(seed=seed)[0]), 0.0, False, False)]
-    for action in actions:
-        obs, reward, terminated, truncated, _ = env.step(action)
-        record.append((np.array(obs), reward, terminated, truncated))
-        if terminated or truncated:
-            break
-    return record

@@ -1,0 +1,33 @@
+"""What may be done where an env forbids some actions (Huang and Ontanon, "A closer look at invalid
+action masking in policy gradient algorithms", 2022).
+
+A mask is bool [..., A], true where an action is allowed; without one all are. What is not
+allowed is worth the least that a number can be: no maximum takes it, a softmax gives it 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rlrun.lazy import torch
+from rlrun.parts.sequences import take_steps
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rlrun.core import Rollout
+
+
+def allowed(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Action values or logits [..., A], the least number where the mask [..., A] forbids an action."""
+    return values if mask is None else values.masked_fill(~mask, torch.finfo(values.dtype).min)
+
+
+def allowed_after(values: Tensor, batch: Rollout, last: Tensor) -> Tensor:
+    """The same of values [R, S, B, A] at what follows the steps `last` [R, S, B] of a batch."""
+    return values if batch.next_mask is None else allowed(values, take_steps(batch.next_mask, last))
+
+
+def nth(mask: Any, n: Any) -> Any:
+    """The n-th of the allowed actions, from 0: mask [..., A], n [...] -> int64 [...], arrays or tensors."""
+    return (mask.cumsum(-1) <= n[..., None]).sum(-1)
