@@ -59,7 +59,7 @@ class MainKeys:
     dtype: str = key("floating point type of all training state", choices=("float32", "float64"))
     threads: int = key("CPU threads of the whole run; resume is exact at 1", min=1, max=1024)
     out: str = key("the folder that run folders are made in")
-    init_from: str | None = key("a run folder to take trained weights from")
+    init_from: str | None = key("a run folder to take trained weights from", path=True)
     imports: list[str] = key("modules to import first: plug-ins that register something")
     checkpoint: CheckpointConfig = key("when to save")
     log: LogConfig = key("what to record")
