@@ -14,6 +14,7 @@ from rlrun.report.pages import draw, shown
 from rlrun.runs import run as runs
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.memory import prepared
+from rlrun.runs.place import require_place
 from rlrun.runs.process import Failed, computing, contained
 from rlrun.runs.run import Result
 from rlrun.runs.watchdog import watched
@@ -29,7 +30,8 @@ def train(
 ) -> Result:
     """Train and judge a composed config, draw its pictures, and print its table unless `quiet`."""
     with contained(), watched():
-        task = prepared(config)  # what it refuses is refused before torch is imported
+        require_place(folder or RunFolder.new(config).path, "out", folder or config.out)
+        task = prepared(config)  # most of what it refuses is refused before torch is imported
         task.tried  # noqa: B018  (as is what its env does wrong from the first)
         return _reported(runs.execute(config, folder=folder, overrides=overrides, task=task), quiet)
 

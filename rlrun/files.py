@@ -16,6 +16,7 @@ import json
 import os
 import shutil
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -174,6 +175,31 @@ def writing(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise WriteError(path, error) from None
+
+
+def try_folder(path: Path) -> None:
+    """Make a folder of this path, and of those above it that are missing, and take it all away again.
+
+    It is tried inside a folder of its own, beside what is to be made: nothing that others see comes and goes.
+
+    Raises:
+        OSError: it cannot be made, or nothing be written there.
+        ValueError: it can be no path.
+    """
+    path = Path(os.path.normpath(path))
+    there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
+    if not os.path.isdir(there):
+        raise NotADirectoryError(errno.ENOTDIR, f"{there} is no folder", str(there))
+    trial = Path(tempfile.mkdtemp(prefix=".try-", dir=there))
+    made = [trial]
+    try:
+        for name in path.relative_to(there).parts:
+            made.append(made[-1] / name)
+            made[-1].mkdir()
+    finally:
+        for each in reversed(made):
+            with suppress(OSError, ValueError):
+                each.rmdir()
 
 
 def write_synced(path: Path, data: bytes) -> None:

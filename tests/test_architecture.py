@@ -48,8 +48,8 @@ def test_envs_and_algorithms_never_meet() -> None:
 @pytest.mark.parametrize(
     ("package", "homes"),
     [
-        ("hydra", ("config.compose", "config.sources", "config.explain", "cli.train")),
-        ("omegaconf", ("config.compose", "config.sources", "config.explain", "cli.train")),
+        ("hydra", ("config.compose", "config.sources", "config.explain", "config.sweep", "cli.train")),
+        ("omegaconf", ("config.compose", "config.sources", "config.explain", "config.sweep", "cli.train")),
         ("matplotlib", ("report.plots",)),
     ],
 )

@@ -5,7 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,25 +22,36 @@ from rlrun.runs.process import Failed, fault
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from rlrun.config.run import RunConfig
+
+MANY, MOST = 10_000, 1_000_000  # jobs of a sweep, without being asked for twice and at all
+PATIENCE = 20.0  # seconds in which a sweep is checked before it begins
+
 
 def train(arguments: list[str], as_json: bool) -> int:
     """Check everything, then train; by way of Hydra's own application where a flag asks for it."""
-    args, flags = _hydra_arguments(arguments)
+    args, flags = _hydra_arguments([word for word in arguments if word != "--yes"])
     from rlrun.config import compose
 
+    overrides = compose.at_home(args.overrides)
     if args.cfg or args.info or args.hydra_help or args.shell_completion:
-        return _hydra_main(flags, args.overrides, as_json)
-    if args.multirun:
-        _check_sweep(args.overrides, args.config_dir)
-        return _hydra_main(flags, args.overrides, as_json)
-    with compose.composed(args.overrides, args.config_dir) as cfg:
-        config = compose.resolve(cfg, compose.choices(cfg.hydra.runtime.choices))
-        hydra_asked = cfg.hydra.mode is not None or cfg.hydra.overrides.hydra or cfg.hydra.callbacks
+        return _hydra_main(flags, overrides, as_json)
+    sweeps, hydra_asked = args.multirun, False
+    if not sweeps:
+        with compose.composed(overrides, args.config_dir) as cfg:
+            config = compose.resolve(cfg, compose.choices(cfg.hydra.runtime.choices))
+            sweeps = str(cfg.hydra.mode).endswith("MULTIRUN")
+            hydra_asked = cfg.hydra.mode is not None or cfg.hydra.overrides.hydra or cfg.hydra.callbacks
+            place = str(cfg.hydra.run.dir)
+    if sweeps:
+        _check_sweep(overrides, args.config_dir, "--yes" in arguments)
+        return _hydra_main(flags, overrides, as_json)
     if hydra_asked:
-        return _hydra_main(flags, args.overrides, as_json)
+        _check_run(config, place)
+        return _hydra_main(flags, overrides, as_json)
     from rlrun.api import train as execute
 
-    result = execute(config, overrides=args.overrides, quiet=as_json)
+    result = execute(config, overrides=overrides, quiet=as_json)
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
     return result.exit_code
@@ -72,7 +87,7 @@ def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str
     if odd:
         options = [option for action in parser._actions for option in action.option_strings]
         known = [word for word in arguments if word not in told]
-        raise misread(told, odd[0], known, [*options, "--json"])
+        raise misread(told, odd[0], known, [*options, "--json", "--yes"])
     if args.experimental_rerun:
         raise ConfigError(
             "--experimental-rerun loads a pickle, which rlrun never does", "use rlrun resume RUN"
@@ -88,26 +103,58 @@ def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str
     return args, flags
 
 
-def _check_sweep(overrides: list[str], config_dir: str | None) -> None:
-    """Refuse a bad sweep before its folder is made: compose a job for every value that it names."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
+def _check_sweep(overrides: list[str], config_dir: str | None, yes: bool) -> None:
+    """Refuse a bad sweep before its folder is made.
 
+    Every combination of what it chooses among is built as a run would be, and every other value once;
+    for as long as that may take.
+    """
     from rlrun.config import compose
-    from rlrun.config.explain import explained
+    from rlrun.config.plain import config_hash
+    from rlrun.config.sweep import sweep
 
-    with explained():
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    fixed = [override.input_line or "" for override in parsed if not override.is_sweep_override()]
-    swept = []
-    for override in parsed:
-        if override.is_discrete_sweep() and "glob(" not in (override.input_line or ""):
-            values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-            swept.append(values[:100])
-    compose.compose(fixed + [values[0] for values in swept], config_dir)
-    for index, values in enumerate(swept):
-        for value in values[1:]:
-            others = [other[0] for i, other in enumerate(swept) if i != index]
-            compose.compose([*fixed, *others, value], config_dir)
+    asked = sweep(overrides, config_dir)
+    if len(asked) > MOST or (len(asked) > MANY and not yes):
+        line = f"{MOST:,} are the most" if len(asked) > MOST else "if you mean all of them, add --yes"
+        raise ConfigError(f"this sweep has {len(asked):,} jobs", line)
+    until = time.monotonic() + PATIENCE
+    configs: dict[str, tuple[list[str], RunConfig]] = {}  # those that differ in more than their seed
+    for job in asked.probes():
+        with _named(job):
+            config = compose.compose([*asked.fixed, *job], config_dir)
+        configs.setdefault(config_hash(replace(config, seed=0)), (job, config))
+        if time.monotonic() > until:
+            break
+    from rlrun.runs.memory import prepared
+    from rlrun.runs.place import require_place
+    from rlrun.runs.task import Task
+
+    require_place(asked.folder, "hydra.sweep.dir", asked.folder.parent)
+    for check in (Task.of, prepared):  # the first without torch
+        for job, config in configs.values():
+            with _named(job):
+                check(config)
+            if time.monotonic() > until:
+                print(f"rlrun: not all jobs could be checked in {PATIENCE:g} s", file=sys.stderr)
+                return
+
+
+@contextmanager
+def _named(job: Sequence[str]) -> Iterator[None]:
+    """A refusal within it says of which job it is."""
+    try:
+        yield
+    except ConfigError as error:
+        raise ConfigError(*error.lines[:3], f"in the job {' '.join(job)}") from error
+
+
+def _check_run(config: RunConfig, place: str) -> None:
+    """Refuse a bad run before Hydra makes its folder."""
+    from rlrun.runs.memory import prepared
+    from rlrun.runs.place import require_place
+
+    require_place(Path(place), "hydra.run.dir", place)
+    prepared(config)
 
 
 class _JobFailed(Exception):
@@ -168,6 +215,11 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
         code = 1
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 1
+    except ConfigError:
+        raise
+    except Exception as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise ConfigError(f"Hydra cannot do this: {type(error).__name__}: {first}") from error
     finally:
         sys.argv = before
     if as_json and results:

@@ -40,6 +40,7 @@ together), total_steps, num_envs, device, out, algo.learning_rate, eval.episodes
   rlrun -m algo=dqn,ppo algo.gamma=0.95,0.99  a sweep: each combination a run
 
   --json           print one JSON object on stdout
+  --yes            a sweep of more than 10,000 jobs is meant
   --cfg job        show the composed config and stop (a flag of Hydra, as are -m,
                    --config-dir and others: rlrun --hydra-help)
   --version

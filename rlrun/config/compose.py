@@ -11,6 +11,7 @@ a recipe asks for it.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -55,7 +56,7 @@ def values(overrides: Sequence[str]) -> dict[str, Any]:
 @contextmanager
 def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> Iterator[DictConfig]:
     """What Hydra makes of the overrides, the `hydra` node included; not yet checked."""
-    before = HydraConfig.instance().cfg
+    before, overrides = HydraConfig.instance().cfg, at_home(overrides)
     try:
         with (
             installed(config_dir),
@@ -97,6 +98,12 @@ def fault(group: str, recipe: str) -> str:
     return ""
 
 
+def at_home(overrides: Sequence[str]) -> list[str]:
+    """The overrides with ~ at the beginning of a value replaced, as some shells do and Hydra does not."""
+    pairs = (word.partition("=") for word in overrides)
+    return [key + sign + (os.path.expanduser(value) if sign else "") for key, sign, value in pairs]
+
+
 def check_overrides(overrides: Sequence[str]) -> None:
     """Refuse what Hydra would take, and import what `imports=[...]` names: its schemas are needed now."""
     for override in OverridesParser.create().parse_overrides(list(overrides)):
@@ -133,7 +140,7 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
         out = cfg.out  # the only key that may read the environment
     with explained(), _no_environment():
         tree = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
-        tree.out = out
+        tree.out = _place(out)
         kinds = {group: _kind(tree, group, choices) for group in GROUPS}
         listeners = {
             name: _kind(tree.listener, name, choices, "listener") for name in map(str, tree.listener)
@@ -149,6 +156,26 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
     if hasattr(config.env, "prepare"):  # a plug-in's may be any dataclass
         config.env.prepare()
     return config
+
+
+def _place(out: Any) -> Any:
+    """Where run folders are made, as a path: a home folder in full.
+
+    Raises:
+        ConfigError: it asks for what only a shell knows, or holds what cannot be printed.
+    """
+    if not isinstance(out, str):
+        return out  # its type is refused with all others
+    if variable := re.search(r"\$(\w+|\{\w+\})", out):
+        name = variable[1].strip("{}")
+        instead = out.replace(variable[0], f"${{oc.env:{name}}}")
+        raise ConfigError(f"out is {out}: only a shell replaces {variable[0]}", f"say 'out={instead}'")
+    if not out.isprintable():
+        raise ConfigError(f"out is {out!r}: a folder's name holds what can be printed")
+    path = os.path.expanduser(out)
+    if path.startswith("~"):
+        raise ConfigError(f"out is {out}: there is no such user", "a folder of that name is out=./" + out)
+    return path
 
 
 def _kind(tree: DictConfig, name: str, choices: Mapping[str, str], group: str = "") -> str:

@@ -182,6 +182,8 @@ def _unknown(cause: Any, text: str, where: str, overrides: Sequence[str]) -> Con
 
 def _unknown_name(full: str, keys: list[str], overrides: Sequence[str]) -> ConfigError:
     """What is meant, looked for in the whole tree; for a group, with what its value means there."""
+    if full.startswith("hydra."):
+        return ConfigError(f"unknown key {full}", "rlrun --cfg hydra shows those of Hydra itself")
     keys = keys or list(GROUPS)
     line, meant = hint(full, keys), near(full, keys)
     value = dict(each.lstrip("+~").partition("=")[::2] for each in overrides).get(full, "")

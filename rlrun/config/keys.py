@@ -61,16 +61,17 @@ def key(
     below: float | None = None,
     choices: Sequence[Any] | None = None,
     per_replica: bool = False,
+    path: bool = False,
 ) -> Any:
     """A config field: its meaning, and the closed or open bounds of its value.
 
     The bounds of a list are those of its elements. A None value, where the type admits it,
     passes every bound. `per_replica` says that an algorithm reads it through
-    `rlrun.parts.numbers`, so that it may differ between replicas.
+    `rlrun.parts.numbers`, so that it may differ between replicas; `path`, that it names a file or folder.
     """
     bounds = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
     known = {k: v for k, v in bounds.items() if v is not None}
-    return field(metadata={"doc": doc, "per_replica": per_replica} | known)
+    return field(metadata={"doc": doc, "per_replica": per_replica, "path": path} | known)
 
 
 def violations(config: Any, path: str = "") -> list[str]:

@@ -59,7 +59,7 @@ class MainKeys:
     dtype: str = key("floating point type of all training state", choices=("float32", "float64"))
     threads: int = key("CPU threads of the whole run; resume is exact at 1", min=1, max=1024)
     out: str = key("the folder that run folders are made in")
-    init_from: str | None = key("a run folder to take trained weights from")
+    init_from: str | None = key("a run folder to take trained weights from", path=True)
     imports: list[str] = key("modules to import first: plug-ins that register something")
     checkpoint: CheckpointConfig = key("when to save")
     log: LogConfig = key("what to record")
@@ -108,5 +108,5 @@ def check(config: RunConfig) -> RunConfig:
         if not found and hasattr(member, "conflicts"):
             found += member.conflicts(config)
     if found:
-        raise ConfigError(*found[:5], *([f"and {len(found) - 5} more"] if len(found) > 5 else []))
+        raise ConfigError(*found[:3], *([f"and {len(found) - 3} more"] if len(found) > 3 else []))
     return config

@@ -29,6 +29,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.config_source import ConfigLoadError, ConfigResult, ConfigSource
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.nodes import ValueNode
 
 from rlrun.config import catalog
 from rlrun.config.keys import ConfigError
@@ -170,6 +171,9 @@ class Loader(ConfigLoaderImpl):
             if group == "model":
                 YamlSource.model = names[-1]
         cfg = super().load_configuration(config_name, overrides, *args, **kwargs)
+        out = cfg._get_node("out", validate_access=False)
+        if isinstance(out, ValueNode) and str(out._value()).startswith("~"):  # hydra.sweep.dir is in it
+            cfg.out = os.path.expanduser(str(out._value()))
         imports = cfg._get_node("imports", validate_access=False)
         if isinstance(imports, ListConfig) and not imports._is_interpolation():
             for module in YamlSource.imports:

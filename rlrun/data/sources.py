@@ -23,7 +23,7 @@ class NoneConfig:
 class FileConfig:
     """A data set on disk."""
 
-    path: str = key("the data set's folder, or the name of one that is shipped")
+    path: str = key("the data set's folder, or the name of one that is shipped", path=True)
     episodes: int | None = key("use only the first episodes; null: all", min=1)
 
 

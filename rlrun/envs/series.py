@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class SeriesConfig(EnvConfig):
     """A table, and how one trades it."""
 
-    path: str = key("a .csv or .csv.gz file, or the name of a shipped series such as wti_daily")
+    path: str = key("a .csv or .csv.gz file, or the name of a shipped series such as wti_daily", path=True)
     time: str = key("the column of time stamps (ISO 8601) or integers, strictly increasing")
     columns: list[str] | None = key("the columns to use; null: all but the time")
     price: str | None = key("the column that is traded; null: the first of columns")

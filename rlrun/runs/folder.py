@@ -42,6 +42,7 @@ from rlrun.files import (
     write_atomic,
 )
 from rlrun.runs.imports import doubts, named
+from rlrun.runs.place import rooted, way_back
 from rlrun.runs.shape import IMPORTS, PLAN, RECORD, REPORT, STATUS, SUMMARY, Shape, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.spaces import Space
@@ -167,7 +168,8 @@ class RunFolder:
         write_atomic(self.config_yaml, yaml.safe_dump(plain, sort_keys=False).encode())
         write_atomic(self.overrides_yaml, yaml.safe_dump(list(overrides)).encode())
         # Last: a folder with it is a run.
-        self._write_json(self.record, {"schema": SCHEMA, "config": plain, **record})
+        back = {"back": way_back(self.path)}
+        self._write_json(self.record, {"schema": SCHEMA, "config": plain, **back, **record})
 
     def read(self, *, listeners: bool = False) -> dict[str, Any]:
         """run.json, checked; its listeners only if asked for, since what merely reads a run needs none.
@@ -182,6 +184,7 @@ class RunFolder:
             config = from_dict(record["config"])
             space_from_dict(record["obs"]), space_from_dict(record["action"])
             _agree(config, _replicas(record))
+            record["config"] = to_dict(rooted(config, self.path, record.get("back", ".")))
         return record
 
     def read_record(self) -> dict[str, Any]:
@@ -213,15 +216,17 @@ class RunFolder:
     def replicas(self) -> list[Replica]:
         return _replicas(self.read())
 
-    def imports(self) -> tuple[list[str], dict[str, str]]:
+    def imports(self, *, anew: bool = False) -> tuple[list[str], dict[str, str]]:
         """The modules that a run names, and why not to trust those that are not files of one's own.
+
+        `anew` asks as the next command will, which has imported nothing.
 
         Raises:
             ConfigError: run.json is damaged.
         """
         record = self._read_json(self.record, IMPORTS)
         with sound(self.record):
-            return named(record["config"]), doubts(record, self.path)
+            return named(record["config"]), doubts(record, self.path, anew=anew)
 
     # how far it is, and what it scored
 

@@ -42,11 +42,14 @@ def sha256(module: str) -> str | None:
     return _identity(Path(file))["sha256"] if file else None
 
 
-def doubts(record: Mapping[str, Any], folder: Path) -> dict[str, str]:
-    """Of the modules that run.json names, those that are not one's own files, and why. Imports nothing."""
+def doubts(record: Mapping[str, Any], folder: Path, *, anew: bool = False) -> dict[str, str]:
+    """Of the modules that run.json names, those that are not one's own files, and why. Imports nothing.
+
+    What this process has imported already is in doubt only `anew`, as it is for the next command.
+    """
     config = record["config"]
     called = modules({"wrappers": config["env"].get("wrappers")})  # imported or not, they will be called
-    names = [name for name in named(config) if name in called or name not in sys.modules]
+    names = [name for name in named(config) if anew or name in called or name not in sys.modules]
     if len(names) > _MOST or not all(map(_NAME.fullmatch, names)):
         return dict.fromkeys(names, "these are no names of modules, or too many")
     if names:

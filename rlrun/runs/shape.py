@@ -42,6 +42,7 @@ RECORD = {
     "replicas": [REPLICA],
     "data_sha256": (str, None),
     "config_hash?": str,
+    "back?": str,
 }
 STATUS = {"status": str, "step": int, "reason": str}
 STATE = {  # of a checkpoint

@@ -1,0 +1,115 @@
+"""What a sweep asks for: how many jobs, and the few that show whether all of them can be composed."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
+from omegaconf import OmegaConf
+
+from rlrun.config import ConfigError, catalog
+from rlrun.config.compose import composed
+from rlrun.config.explain import explained
+from rlrun.config.run import REGISTERED
+
+_VALUES = 100  # of a key, that are tried one by one
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A key that takes several values."""
+
+    key: str
+    override: Override
+
+    def __len__(self) -> int:
+        """How many, without making them."""
+        value = self.override.value()
+        if isinstance(value, ChoiceSweep):
+            return len(value.list)
+        if isinstance(value, Glob):
+            return len(self._names(value))
+        if not isinstance(value, RangeSweep):
+            raise ConfigError(
+                f"{self.override.input_line}: there is no end to such values", "list them: 1,2,3"
+            )
+        start, stop, step = (float(each or 0) for each in (value.start, value.stop, value.step))
+        if not step or not math.isfinite(start + stop + step):
+            raise ConfigError(f"{self.override.input_line}: it never comes to its end")
+        return max(math.ceil((stop - start) / step), 0)
+
+    def __iter__(self) -> Iterator[str]:
+        """The values, as overrides; the first ones, in order, of a great many."""
+        value = self.override.value()
+        if isinstance(value, Glob):
+            values: Iterator[str] = iter(self._names(value))
+        else:
+            if isinstance(value, RangeSweep):
+                value.shuffle = False  # which would make them all
+            values = self.override.sweep_string_iterator()
+        return (f"{self.key}={each}" for each in itertools.islice(values, _VALUES))
+
+    def _names(self, glob: Glob) -> list[str]:
+        names = catalog.recipes(self.override.key_or_group)
+        chosen = [name for name in names if any(fnmatch(name, one) for one in glob.include)]
+        return [name for name in chosen if not any(fnmatch(name, one) for one in glob.exclude)]
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep before it begins."""
+
+    fixed: list[str]
+    axes: list[Axis]
+    folder: Path  # of its first job
+
+    def __len__(self) -> int:
+        return math.prod(map(len, self.axes))
+
+    def probes(self) -> Iterator[list[str]]:
+        """What jobs have of their own: each combination of what is chosen, and every other value once."""
+        values = [list(axis) for axis in self.axes]
+        first = [each[0] for each in values]
+        chosen = [axis.key in (*REGISTERED, "experiment", "tuned", "env.id") for axis in self.axes]
+        grids = [each if wanted else each[:1] for each, wanted in zip(values, chosen, strict=True)]
+        yield from map(list, itertools.product(*grids))
+        for i, each in enumerate(values):
+            if not chosen[i]:
+                yield from ([*first[:i], value, *first[i + 1 :]] for value in each[1:])
+
+
+def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
+    """What `rlrun -m OVERRIDES` asks for, with what recipes say under `hydra.sweeper.params`.
+
+    Raises:
+        ConfigError: it cannot be read, or has no end.
+    """
+    fixed, axes = _split(overrides)
+    with composed(fixed, config_dir) as cfg, explained():
+        params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
+        inside: Any = OmegaConf.to_container(cfg.hydra.sweep, resolve=False)
+        folder = Path(str(cfg.hydra.sweep.dir)) / re.sub(r"\$\{.*\}", "0", str(inside["subdir"]))
+        more_fixed, more = _split([f"{key}={value}" for key, value in params.items()])
+    told = {axis.key for axis in axes} | {word.partition("=")[0] for word in fixed}
+    axes = [*axes, *(axis for axis in more if axis.key not in told)]
+    empty = next((axis for axis in axes if not len(axis)), None)
+    if empty is not None:
+        raise ConfigError(f"{empty.override.input_line}: it has no values")
+    fixed = [*(word for word in more_fixed if word.partition("=")[0] not in told), *fixed]
+    return Sweep(fixed, axes, folder)
+
+
+def _split(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:
+    """The overrides of one value, and those of several."""
+    with explained():
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    fixed = [each.input_line or "" for each in parsed if not each.is_sweep_override()]
+    return fixed, [Axis(each.get_key_element(), each) for each in parsed if each.is_sweep_override()]
