@@ -320,3 +320,14 @@ def _taken(handle: int, patience: float = 0.0) -> bool:
     except OSError:
         raise BlockingIOError("") from None
     return True
+
+
+@contextmanager
+def staying() -> Iterator[None]:
+    """The working directory stays, whatever an environment does: paths of the run are relative to it."""
+    here = os.getcwd()
+    try:
+        yield
+    finally:
+        if os.getcwd() != here:
+            os.chdir(here)

@@ -135,7 +135,7 @@ def _check_sweep(overrides: list[str], config_dir: str | None, yes: bool) -> Non
             with _named(job):
                 check(config)
             if time.monotonic() > until:
-                print(f"rlrun: not all jobs could be checked in {PATIENCE:g} s", file=sys.stderr)
+                print(legible(f"rlrun: not all jobs could be checked in {PATIENCE:g} s"), file=sys.stderr)
                 return
 
 

@@ -24,6 +24,7 @@ from rlrun.envs.vector.making import Maker
 from rlrun.envs.vector.masks import masks_of
 from rlrun.envs.vector.spaces import space_of
 from rlrun.envs.vector.trial import trial
+from rlrun.files import staying
 
 
 class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
@@ -106,7 +107,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._reward[i] = 0.0
         self._terminated[i] = self._truncated[i] = False
         try:
-            returned = self.envs[i].reset(seed=gym_seed(self._seed[i]))
+            with staying():
+                returned = self.envs[i].reset(seed=gym_seed(self._seed[i]))
             self._obs[i] = self._check.reset(returned)
             if self._allowed:
                 self._mask[i] = self._allowed(self.envs[i], returned[1])

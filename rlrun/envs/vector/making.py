@@ -20,6 +20,7 @@ from rlrun.config import ConfigError
 from rlrun.config.vocabulary import hint
 from rlrun.envs.packages import pip_line, split
 from rlrun.envs.vector.entries import Vector
+from rlrun.files import staying
 
 _OURS = ("env", "render_mode")  # arguments that no config may say
 
@@ -43,7 +44,7 @@ class Maker:
         options: dict[str, Any] = {"max_episode_steps": self.max_steps, "render_mode": render_mode}
         options = {name: value for name, value in options.items() if value is not None}
         _, name = split(self.env_id)
-        with _refusing(f"env.id {self.env_id} cannot be made", self.kwargs) as fitted:
+        with staying(), _refusing(f"env.id {self.env_id} cannot be made", self.kwargs) as fitted:
             entry = gymnasium.registry[name].entry_point
             creator: Any = load_env_creator(entry) if isinstance(entry, str) else entry
             env = gymnasium.make(name, disable_env_checker=True, **options, **fitted(creator))

@@ -15,6 +15,7 @@ import gymnasium
 import numpy as np
 
 from rlrun.boundary import Misfit
+from rlrun.files import staying
 from rlrun.spaces import Box, Space
 
 Allowed = Callable[[gymnasium.Env, Any], np.ndarray]  # of an env and its latest info: bool [A]
@@ -34,7 +35,8 @@ def masks_of(env: gymnasium.Env, action: Space) -> Allowed | None:
         return None
     if env.has_wrapper_attr(_METHOD):
         return lambda env, info: _mask(env.get_wrapper_attr(_METHOD)(), action.choices)
-    returned = env.reset(seed=0)
+    with staying():
+        returned = env.reset(seed=0)
     info = returned[1] if isinstance(returned, tuple) and len(returned) == 2 else None
     if not isinstance(info, Mapping) or _INFO not in info:
         return None

@@ -20,6 +20,7 @@ from rlrun.boundary import Check, Misfit, fault
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Trial
 from rlrun.envs.vector.masks import Allowed
+from rlrun.files import staying
 from rlrun.spaces import Box, Discrete, Space
 
 EARLIER = 1000  # steps of other episodes, which may leave something behind; at least two are played
@@ -51,7 +52,8 @@ class _Copy:
 
     def _held(self, call: Callable[[], tuple[Any, ...]]) -> tuple[Any, ...]:
         try:
-            returned = call()
+            with staying():
+                returned = call()
             if self._step:
                 obs, *rest = self._check.step(returned)
             else:
