@@ -24,6 +24,7 @@ README = (Path(__file__).parent.parent / "README.md").read_text()
 NOT_RUN = {
     "make run": "sets up .venv and trains 50,000 steps",
     "make test": "is what runs this",
+    "make faults": "takes half an hour; test_faults.py has a sample",
     'make run PIP_EXTRA="--extra-index-url https://download.pytorch.org/whl/cpu"': "installs from elsewhere",
     "uv run rlrun algo=dqn": "sets up an environment of uv's",
     "uv tool install .": "installs",

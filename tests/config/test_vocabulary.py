@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 
@@ -204,6 +205,7 @@ def test_a_package_that_is_there_needs_no_pip(monkeypatch: pytest.MonkeyPatch, e
     monkeypatch.syspath_prepend(str(empty_folder))
     with pytest.raises(ConfigError, match=r"env.id=ale_py:ALE/Pong-v5"):
         compose(["env=gym", "env.id=ALE/Pong-v5"])
+    sys.modules.pop("ale_py", None)  # others ask whether it is installed
 
 
 @pytest.mark.parametrize(
