@@ -50,7 +50,7 @@ def _next_command(folder: RunFolder) -> str:
     """What one would look at now: the report of a walk-forward run, else the agent at work."""
     if folder.report.exists():
         return f"less {quoted(folder.report)}"
-    allowed = " --allow-import" if folder.imports(anew=True)[1] else ""
+    allowed = " --allow-import" if folder.exists and folder.imports(anew=True)[1] else ""
     return f"rlrun play {folder.quoted}{allowed}"
 
 
