@@ -245,7 +245,7 @@ def _cut_short(run: RunFolder, error: BaseException, step: int) -> BaseException
         with suppress(WriteError):
             run.set_status("failed", step, str(error) if isinstance(error, WriteError) else fault(error))
     if isinstance(error, EnvError):
-        return EnvError(*error.lines, _goes_on(run, step))
+        return EnvError(*error.lines[:2], "; ".join([*error.lines[2:], _goes_on(run, step)]))
     if isinstance(error, Exception) and not isinstance(error, (WriteError, MemoryError, RecursionError)):
         return error  # somebody's mistake, which a traceback shows
     told = error if isinstance(error, WriteError) else f"{run} failed: {fault(error)}"
