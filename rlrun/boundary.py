@@ -95,7 +95,7 @@ class Check:
         self.space, self.shape, self.dtype = space, space.form.shape, np.dtype(space.form.dtype)
         self.name = name
         self._range: tuple[Any, Any] | None = None  # of integers that count something
-        self._whole = isinstance(space, Discrete)
+        self._whole, self._box = isinstance(space, Discrete), isinstance(space, Box)
         if isinstance(space, Discrete):
             first = (*space.form.start, 0)[0]
             self._range = first, first + space.n - 1
@@ -124,7 +124,11 @@ class Check:
             terminated = flag(terminated, "terminated")
         if truncated is not False:
             truncated = flag(truncated, "truncated")
-        return self.obs(obs), reward, terminated, truncated
+        if not (
+            type(obs) is np.ndarray and obs.dtype is self.dtype and obs.shape == self.shape and self._box
+        ):
+            obs = self.obs(obs)
+        return obs, reward, terminated, truncated
 
     def obs(self, value: Any) -> Any:
         """An observation, fit to be assigned: nothing is broadcast, and nothing but rounding lost."""

@@ -63,6 +63,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._cut = () if isinstance(action, gymnasium.spaces.Discrete) else (...,)
         self._seed = np.zeros(num_envs, np.uint64)
         self._steps = np.zeros(num_envs, np.int64)
+        self._longest = 0  # no episode under way has more steps
         self._actions = np.zeros((num_envs, 64, *actions.shape), actions.dtype)
         self._reward = np.zeros(num_envs)
         self._terminated, self._truncated = (np.zeros(num_envs, bool) for _ in range(2))
@@ -118,13 +119,17 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     def step(self, actions: np.ndarray) -> Step:
         """One step of every sub-env that has not ended; the observations are true successors."""
         actions = np.array(actions, self._actions.dtype)  # a copy, for an env may keep what it is given
-        if self._steps.max() == self._actions.shape[1]:
-            self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], 1)
+        if self._longest == self._actions.shape[1]:  # perhaps: it may have been reset since
+            self._longest = int(self._steps.max())
+            if self._longest == self._actions.shape[1]:
+                self._actions = np.concatenate([self._actions, np.zeros_like(self._actions)], 1)
+        self._longest += 1
         over = self._terminated | self._truncated
-        live = np.flatnonzero(~over)
+        (live,) = (~over).nonzero()
         self._actions[live, self._steps[live]] = actions[live]
         self._steps[live] += 1
-        self._reward[over] = 0.0
+        if len(live) < self.num_envs:
+            self._reward[over] = 0.0
         for i in live.tolist():
             self._step_one(i, actions[i, *self._cut])
         return (
@@ -174,7 +179,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         check_state(self.env_id, own, state)
         own["seed"][:] = state["seed"]
         own["actions"][:] = state["actions"]
-        self._actions = actions
+        self._actions, self._longest = actions, length
         if not ((state["steps"] >= 0) & (state["steps"] <= length)).all():
             raise ValueError(f"{self.env_id}: more steps were saved than actions")
         for i, steps in enumerate(state["steps"]):
