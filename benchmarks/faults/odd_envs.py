@@ -3,7 +3,7 @@
 `odd(NAME, EXPECTED, ...)` makes one out of `Fine` by replacing parts of it. EXPECTED is what is right:
 "trains": to the end, every action legal; "same": and to the very numbers of `Fine`; "refused": exit 2, before
 a folder is made; "named": that, or stopped in a few lines; "either": trained or named; "sleeps" and "dies" are
-what they say. What trains must also resume to the same bits, or say before it begins that it is not exact.
+what they say. Each with the word that must be said, if there is one. What trains must also resume to the same bits, or say before it begins that it is not exact.
 """
 
 from __future__ import annotations
@@ -147,8 +147,8 @@ odd(
     observation_space=box(-inf, inf, dtype=np.float64),
     see=lambda s, o: o.astype(float) * 1e300,
 )
-odd("ObsOutside", "named", see=lambda s, o: o * 1e6)
-odd("ObsOutsideAtOnce", "named", see=lambda s, o: o + 5)
+odd("ObsOutside", "either", says="as it is", see=lambda s, o: o * 1e6)
+odd("ObsOutsideAtOnce", "either", says="as it is", see=lambda s, o: o + 5)
 odd("ObsJustOutside", "either", see=lambda s, o: o * np.float32(1.0000001))
 odd(
     "ObsFractionsForBytes",
@@ -282,7 +282,9 @@ odd(
     raw=lambda s: s.observation_space.sample(),
 )
 odd(
-    "OtherActionsEachTime", "named", begin=lambda s: setattr(s, "action_space", spaces.Discrete(1 + s.number))
+    "OtherActionsEachTime",
+    "either",
+    begin=lambda s: setattr(s, "action_space", spaces.Discrete(1 + s.number)),
 )
 odd(
     "SpaceChangesOnReset",
@@ -366,7 +368,12 @@ spaced("ObsEmptyBox", "refused", obs=box(shape=(0,)))
 spaced("ObsMatrixBox", "either", obs=box(shape=(2, 3)))
 spaced("ObsPicture", "either", obs=picture)
 spaced("ObsGrayPicture", "either", obs=spaces.Box(0, 255, (16, 16), np.uint8))
-spaced("ObsPictureCnn", "either", obs=spaces.Box(0, 255, (84, 84, 1), np.uint8), overrides="model=cnn")
+spaced(
+    "ObsPictureCnn",
+    "either",
+    obs=spaces.Box(0, 255, (84, 84, 1), np.uint8),
+    overrides="model=cnn algo.rollout_steps=8 total_steps=48",
+)
 odd("ObsVast", "refused", begin=lambda s: setattr(s, "observation_space", box(shape=(10**6, 10**6))))
 spaced("ObsUnbounded", "trains", obs=box(-inf, inf))
 spaced("ObsHalfBounded", "trains", obs=box(0, inf))
