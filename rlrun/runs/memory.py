@@ -67,6 +67,17 @@ def prepared(config: RunConfig) -> Task:
         raise ConfigError(f"env={label} does not fit into memory", str(error)) from error
 
 
+def require_scores(episodes: int, replicas: int) -> None:
+    """ConfigError where the scores of so many episodes of each replica do not fit into memory."""
+    (there, limit), takes = available().fill, 16 * episodes * replicas
+    if takes > there:
+        raise ConfigError(
+            f"the scores of {episodes:,} episodes take {size(takes)} of memory, and there are {size(there)} "
+            f"({limit})",
+            "ask for fewer --episodes",
+        )
+
+
 def _on_cuda(config: RunConfig) -> bool:
     return config.device.startswith("cuda")
 
