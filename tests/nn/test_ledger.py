@@ -33,7 +33,8 @@ def resident() -> int:
 
 @pytest.mark.parametrize("recipe", ["dqn", "lstm_ppo", "gru_dqn", "sac", "q_learning", "cem", "ucb", "gail"])
 def test_shapes_alone_tell_as_much_as_the_tensors(recipe: str) -> None:
-    assert held([f"algo={recipe}"], shapes=True) == held([f"algo={recipe}"], shapes=False) > 0
+    really = held([f"algo={recipe}"], shapes=False)
+    assert held([f"algo={recipe}"], shapes=True) == pytest.approx(really, rel=1e-3) and really > 0
 
 
 def test_what_is_held_is_counted_and_what_was_freed_is_not() -> None:
@@ -94,9 +95,10 @@ def test_sizes_beyond_64_bits_are_said() -> None:
 
 
 def test_sparing_draws_no_large_blocks() -> None:
-    with sparing(100) as drawn:
+    with sparing(10**6) as drawn:
         small, large = Stream((1, 2), "x").numbers(20), Stream((1, 2), "x").numbers(10**12)
     assert np.array_equal(small, Stream((1, 2), "x").numbers(20))
     assert large.shape == (2, 10**12) and large[1, -1] == 0.5
-    assert drawn == [65536, 2 * 10**12]  # the small one too: a stream draws a whole block
-    assert Stream((1, 2), "x").numbers(20)[0, 0] != 0.5
+    assert drawn == [2 * 10**12]
+    with pytest.raises(MemoryError), sparing(10**6):
+        Stream((1, 2), "x").numbers(2**62)

@@ -135,18 +135,26 @@ def test_what_fits_to_the_byte_is_not_refused(name: str, monkeypatch: pytest.Mon
     [
         (["replicas=1000000000"], "replay", "replicas=1000000000"),
         (
-            ["algo=dqn", "num_envs=100000000", "algo.buffer_size=200000000"],
+            ["algo=dqn", "num_envs=100000", "algo.buffer_size=2000000000"],
             "replay",
-            "algo.buffer_size=200000000",
+            "algo.buffer_size=2000000000",
         ),
         (["algo=dqn", "model.hidden=[40000,40000]"], "networks", "model.hidden=[40000,40000]"),
         (["algo=dqn", f"model.hidden=[{2**62}]"], "networks", "model.hidden"),
         (["algo=lstm_dqn", "model.hidden_size=1000000"], "networks", "model.hidden_size=1000000"),
         (["algo=ppo", "algo.rollout_steps=1000000000000"], "rollouts", "algo.rollout_steps=1000000000000"),
-        (["algo=cem", "algo.n_candidates=1000000000"], "networks", "algo.n_candidates=1000000000"),
-        (["algo=dqn", "eval.episodes=100000000000"], "evaluation", "eval.episodes=100000000000"),
-        (["algo=dqn", "eval.during=100000000000"], "evaluation", "eval.during=100000000000"),
-        (["algo=sarsa", "num_envs=100000000000"], "environments", "num_envs=100000000000"),
+        (
+            ["algo=cem", "algo.n_candidates=1000000000", "algo.horizon=3"],
+            "networks",
+            "algo.n_candidates=1000000000",
+        ),
+        (["algo=ppo", "eval.episodes=1000000", "replicas=10000"], "evaluation", "eval.episodes=1000000"),
+        (["algo=ppo", "eval.during=1000000", "replicas=10000"], "evaluation", "eval.during=1000000"),
+        (
+            ["algo=sarsa", "num_envs=100000000000", "algo.learning_rate=1e-12"],
+            "environments",
+            "num_envs=100000000000",
+        ),
     ],
 )
 def test_what_takes_most_is_named_and_what_to_lower(

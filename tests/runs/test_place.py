@@ -66,7 +66,7 @@ def test_an_empty_folder_of_anybody_else_stays(here: Path) -> None:
 def test_a_home_is_written_out_and_a_shells_variable_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/some/home")
     assert compose(["out=~/runs"]).out == compose(["out='~/runs'"]).out == "/some/home/runs"
-    assert compose(["out=a~b"]).out == "a~b"
+    assert compose(["out='a~b'"]).out == "a~b"
     for out in ("$HOME/runs", "a/${HOME}"):
         with pytest.raises(ConfigError) as refused:
             compose([f"out='{out}'".replace("${", "\\${")])
