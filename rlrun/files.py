@@ -187,6 +187,8 @@ def try_folder(path: Path) -> None:
         ValueError: it can be no path.
     """
     path = Path(os.path.normpath(path))
+    if len(os.fsencode(os.path.abspath(path))) > 4000:  # before each of a thousand folders is tried
+        raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), str(path))
     there = next((each for each in (path, *path.parents) if os.path.lexists(each)), path)
     if not os.path.isdir(there):
         raise NotADirectoryError(errno.ENOTDIR, f"{there} is no folder", str(there))

@@ -92,6 +92,8 @@ class Stream:
             self._block = uniforms(self._keys, self._start + np.arange(size))
         else:
             _sparing[1].append(len(self._keys) * size)
+            if len(self._keys) * size > 2**59:
+                raise MemoryError("no array has so many numbers")
             self._block = np.lib.stride_tricks.as_strided(np.full(1, 0.5), (len(self._keys), size), (0, 0))
 
     @property

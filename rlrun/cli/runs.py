@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rlrun.cli.words import override, verb_parser
 from rlrun.config import ConfigError
-from rlrun.config.keys import legible
+from rlrun.config.keys import legible, printable
 from rlrun.config.vocabulary import hint
 from rlrun.runs.process import contained
 
@@ -67,6 +67,13 @@ def _opened(args: argparse.Namespace) -> Path:
     return folder
 
 
+def _can_be_made(out: Path) -> None:
+    """ConfigError where neither a file nor a folder of this path can be made, or changed."""
+    from rlrun.runs.place import require_place
+
+    require_place(out.parent if os.path.lexists(out) else out, "--out", out)
+
+
 def evaluate(arguments: list[str], as_json: bool) -> int:
     from rlrun.runs.folder import RunFolder
 
@@ -100,6 +107,7 @@ def play(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(arguments)
     folder = _opened(args)
     out = args.out or RunFolder(folder).film
+    _can_be_made(out)
     from rlrun.report.film import film
 
     with contained():
@@ -128,6 +136,8 @@ def record(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(arguments)
     folder = _opened(args)
     out = args.out or (None if args.minari else RunFolder(folder).episodes)
+    if out:
+        _can_be_made(out)
     from rlrun.runs.record import record
 
     with contained():
@@ -195,6 +205,6 @@ def compare(arguments: list[str], as_json: bool) -> int:
 
 
 def positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
+    if not text.isdecimal() or len(text) > 18 or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{printable(text, 40)} is not a positive integer of 64 bits")
     return int(text)

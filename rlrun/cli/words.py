@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from rlrun.config import ConfigError
 from rlrun.config.keys import EnvError, legible, printable
+from rlrun.config.vocabulary import nearest
 
 
 def refuse(error: ConfigError | EnvError, as_json: bool) -> int:
@@ -35,7 +36,11 @@ def failed(error: Exception, as_json: bool) -> int:
 def verb_parser(verb: str, about: str) -> argparse.ArgumentParser:
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise ConfigError(message, " ".join(self.format_usage().split()))
+            known = [option for action in self._actions for option in action.option_strings]
+            odd = re.match(r"unrecognized arguments: ([^\s=]+)", message)
+            meant = nearest(odd[1], known) if odd else None
+            line = f"did you mean {meant}?" if meant else ""
+            raise ConfigError(message, line, " ".join(self.format_usage().split()))
 
         def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
             """`key=value` is `--key=value`, as everywhere else."""

@@ -114,6 +114,10 @@ def check_overrides(overrides: Sequence[str]) -> None:
             override.is_delete() or value is None or isinstance(value, (list, bool, float, int))
         ):
             raise ConfigError(f"{override.input_line}: a run has one {group}", f"say {group}=NAME")
+        if group in (*REGISTERED, "experiment", "tuned") and isinstance(value, str):
+            name = os.path.normpath(value).removesuffix(".yaml")
+            if value and name != value:
+                raise ConfigError(f"{group}={value}: a recipe goes by its name", f"say {group}={name}")
         if group in ("tuned", "experiment") and value is None and not override.is_delete():
             raise ConfigError(f"{override.input_line}: say ~{group} to have none")
         if group == "tuned" and isinstance(value, str) and value not in catalog.recipes(group):

@@ -39,6 +39,10 @@ def explained(overrides: Sequence[str] = ()) -> Iterator[None]:
         ValueError,
         AssertionError,
         RecursionError,
+        TypeError,  # as are these, what OmegaConf says of a key within a list, or of a number without end
+        LookupError,
+        AttributeError,
+        OverflowError,
     ) as error:
         raise explain(error, overrides) from error
 

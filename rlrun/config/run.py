@@ -75,6 +75,8 @@ class MainKeys:
             found.append(f"device is {self.device}: it must be cpu, cuda, cuda:<number> or mps{near}")
         if not self.out:
             found.append("out is empty: it must be a folder, such as outputs")
+        if self.init_from == "":
+            found.append("init_from is empty: it must be a run folder, or null")
         found += [
             f"imports names {module!r}: it must be a module, such as package.module"
             for module in self.imports

@@ -39,12 +39,12 @@ class Init:
     kind: str  # uniform | orthogonal
     dtype: torch.dtype = torch.float32
     device: str = "cpu"
-    left: list[int] = field(default_factory=lambda: [1 << 62])  # numbers that may yet be drawn, a replica
+    left: list[float] = field(default_factory=lambda: [math.inf])  # numbers to be drawn yet, a replica
 
     @classmethod
     def of(cls, spec: Spec, stream: Stream, kind: str) -> Init:
         """That of a network for a spec, which says how many numbers it may have."""
-        left = [] if spec.most is None else [[spec.most]]
+        left: list[list[float]] = [] if spec.most is None else [[spec.most]]
         return cls(stream, kind, getattr(torch, spec.dtype), spec.device, *left)
 
     @property

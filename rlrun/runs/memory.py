@@ -67,13 +67,24 @@ def prepared(config: RunConfig) -> Task:
         raise ConfigError(f"env={label} does not fit into memory", str(error)) from error
 
 
+def require_scores(episodes: int, replicas: int) -> None:
+    """ConfigError where the scores of so many episodes of each replica do not fit into memory."""
+    (there, limit), takes = available().fill, 16 * episodes * replicas
+    if takes > there:
+        raise ConfigError(
+            f"the scores of {episodes:,} episodes take {size(takes)} of memory, and there are {size(there)} "
+            f"({limit})",
+            "ask for fewer --episodes",
+        )
+
+
 def _on_cuda(config: RunConfig) -> bool:
     return config.device.startswith("cuda")
 
 
 def _require(config: RunConfig, task: Task, room: Room, kinds: Sequence[str]) -> None:
     def need_of(config: RunConfig) -> Need:
-        need = needed(config, task)
+        need = needed(config, task, room.fill[0])
         parts = {what: part for what, part in need.parts.items() if what in kinds}
         return Need(parts, need.reserved if "replay" in kinds else 0)
 
@@ -96,10 +107,14 @@ def _require(config: RunConfig, task: Task, room: Room, kinds: Sequence[str]) ->
 
 
 def _largest(config: RunConfig, of: Callable[[RunConfig], int], whole: int) -> str:
-    """The key=value to lower: the largest number of which half makes a third less; else the largest."""
-    numbers = sorted(_halved(config), key=lambda each: -each[1])
-    helping = (key for key, _, lower in numbers if of(lower) < whole * 2 / 3)
-    return next(helping, numbers[0][0])
+    """The key=value to lower: the largest of which half makes a third less, or what helps most."""
+    saved: dict[str, int] = {}
+    for key, _, lower in sorted(_halved(config), key=lambda each: -each[1]):
+        saved[key] = whole - of(lower)
+        if saved[key] > whole / 3:
+            return key
+    best = max(saved, key=lambda key: saved[key])
+    return best if saved[best] > whole / 10 else next(iter(saved))
 
 
 def _halved(config: Any, path: str = "") -> Iterator[tuple[str, int, Any]]:
@@ -116,25 +131,30 @@ def _halved(config: Any, path: str = "") -> Iterator[tuple[str, int, Any]]:
             yield f"{name}={text}", max(value), replace(config, **{f.name: lower})
 
 
-def needed(config: RunConfig, task: Task) -> Need:
-    """What a run will hold; `task` is its own, or that of the same config with fewer copies of the env."""
+def needed(config: RunConfig, task: Task, room: int = 1 << 62) -> Need:
+    """What a run will hold; `task` is its own, or that of the same config with fewer copies of the env.
+
+    Where a replica's copies of the env take more than the `room`, nothing else is counted.
+    """
     replicas = config.replicas * len(task.evaluation.replicas) // task.config.replicas
     spec = replace(task.spec(), seeds=task.evaluation.seeds[:1], num_envs=config.num_envs, device="cpu")
-    one = _Counted(replace(config, device="cpu"), spec)
-    try:
-        nn.count(one.count)
-    except (MemoryError, OverflowError):  # more than can be addressed
-        one.networks = 1 << 60
-    except Exception:
-        pass  # what is wrong is for the run itself to say
     copy = _COPY[config.env.slow] + 3 * _bytes(spec.obs, spec.dtype)
     at_once, episodes = config.eval.plays(config) if hasattr(config.eval, "plays") else (0, 0)
+    environments = config.num_envs * copy + _REPLICA
+    one = _Counted(replace(config, device="cpu"), spec)
+    try:
+        if environments <= room:
+            nn.count(one.count)
+    except (MemoryError, OverflowError):  # more than can be addressed
+        one.networks, one.acting = (one.networks, 1 << 60) if one.networks else (1 << 60, 0)
+    except Exception:
+        pass  # what is wrong is for the run itself to say
     held = {
         "networks": one.networks,
         "rollouts": one.rollouts,
         "replay": one.replay,
         "acting": one.acting,
-        "environments": config.num_envs * copy + _REPLICA,
+        "environments": environments,
         "evaluation": at_once * copy + episodes * 8 * (2 + len(envs.abilities(task.env).metrics)),
     }
     if one.made > one.networks + one.rollouts + one.replay + one.acting:

@@ -23,7 +23,7 @@ def require_place(folder: Path, key: str, value: object) -> None:
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigError(
-            f"{key} is {value}: no run folder can be made there: {why}",
+            f"{key} is {value}: nothing can be made there: {why}",
             f"say {key}=FOLDER, in a place that you may write to",
         ) from error
 

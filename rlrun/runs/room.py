@@ -48,13 +48,10 @@ def _groups(root: Path) -> Iterator[tuple[int, str]]:
                 break
             most, used = _number(folder / limit), _number(folder / usage)
             if most is not None and used is not None:
-                cache = re.search(
-                    r"^(?:total_)?inactive_file (\d+)", _text(folder / "memory.stat"), re.MULTILINE
-                )
-                yield (
-                    most - used + (int(cache[1]) if cache else 0),
-                    "/" + str(folder.relative_to(top)).lstrip("."),
-                )
+                stat = _text(folder / "memory.stat")  # version 1 has it without and with what is inside
+                caches = re.findall(r"^(?:total_)?inactive_file (\d+)", stat, re.MULTILINE)
+                name = "/" + str(folder.relative_to(top)).lstrip(".")
+                yield most - used + max(map(int, caches), default=0), name
 
 
 def _address_space(root: Path) -> Iterator[int]:

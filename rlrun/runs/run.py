@@ -25,7 +25,7 @@ from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.listener import Listener
 from rlrun.runs.load import Saved, check_replay, initialise, load, numbers, opened, restore, training_envs
 from rlrun.runs.log import say
-from rlrun.runs.memory import prepared
+from rlrun.runs.memory import prepared, require_scores
 from rlrun.runs.policy import Policy
 from rlrun.runs.process import Failed, Stopped, asked, computing, deferred, farewell, fault, stoppable
 from rlrun.runs.session import Session
@@ -273,6 +273,8 @@ def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None)
     if episodes is None and getattr(run.config().eval, "episodes", 0) > _EPISODES:
         asked = f"{folder} asks for {run.config().eval.episodes:,} episodes of every replica"
         raise ConfigError(asked, "--episodes 100 judges it on fewer")
+    if episodes is not None:
+        require_scores(episodes, len(run.replicas()))
     saved = Saved.of(folder)
     task, algo = restore(folder, saved)
     evaluation = task.evaluation

@@ -92,6 +92,15 @@ def test_what_ones_own_command_line_imported_needs_no_word(how: str, here: Path)
     assert all(set(each) == {"file", "sha256", "inode"} for each in record.values())
 
 
+@pytest.mark.parametrize(("out", "flag"), [("outputs", ""), ("../elsewhere", " --allow-import")])
+def test_the_next_command_has_the_flag_that_it_needs(
+    out: str, flag: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*TRAIN, *QUIET, *NAMED["id"], f"out={out}"]) == 0
+    (record,) = Path(out).glob("*/*/run.json")
+    assert capsys.readouterr().out.splitlines()[-1] == f"next  rlrun play {record.parent}{flag}"
+
+
 def edit(run: Path, change: Callable[[dict[str, Any]], None]) -> None:
     record = json.loads((run / "run.json").read_text())
     change(record)

@@ -1,0 +1,149 @@
+"""A sweep is counted and looked at before it begins."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from rlrun import cli
+from rlrun.cli import train
+from rlrun.config import ConfigError, catalog
+from rlrun.config.sweep import sweep
+
+
+@pytest.fixture(autouse=True)
+def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("overrides", "jobs"),
+    [
+        (["seed=1,2,3"], 3),
+        (["seed=range(1,100000000)"], 99_999_999),
+        (["seed=range(10,1,-2)"], 5),
+        (["seed=shuffle(range(0,1000000000))"], 10**9),
+        (["algo.gamma=range(0,1,0.0000001)"], 10**7),
+        (["seed=choice(1,2)", "algo=dqn,ppo", "replicas=range(5)"], 20),
+        (["algo=glob(*)"], len(catalog.recipes("algo"))),
+        (["algo=glob(*dqn,exclude=[lstm*,gru*])"], 4),
+        (["seed=3"], 1),
+    ],
+)
+def test_jobs_are_counted_without_being_made(overrides: list[str], jobs: int) -> None:
+    began = time.process_time()
+    assert len(sweep(overrides)) == jobs
+    assert time.process_time() - began < 5.0
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=range(5,1)", "seed=range(0,5,0)", "algo.gamma=range(0,1,0)", "algo.gamma=interval(0,1)"],
+)
+def test_what_has_no_values_or_no_end_is_refused(override: str, empty_folder: Path) -> None:
+    with pytest.raises(ConfigError, match=r"range|interval"):
+        sweep([override])
+    assert cli.main(["-m", override]) == 2
+    assert not list(empty_folder.iterdir())
+
+
+def test_every_combination_of_what_is_chosen_is_looked_at_and_every_other_value() -> None:
+    asked = sweep(["algo=dqn,ppo", "seed=1,2,3", "env=cartpole,acrobot", "num_envs=4"])
+    assert asked.fixed == ["num_envs=4"]
+    probes = [" ".join(job) for job in asked.probes()]
+    first = [f"algo={a} seed=1 env={e}" for a in ("dqn", "ppo") for e in ("cartpole", "acrobot")]
+    assert probes == [*first, "algo=dqn seed=2 env=cartpole", "algo=dqn seed=3 env=cartpole"]
+
+
+RECIPE = """# @package _global_
+# A sweep of its own.
+hydra:
+  mode: MULTIRUN
+  sweeper:
+    params:
+      algo: {algos}
+      seed: range(1,20000)
+"""
+
+
+def test_a_recipes_own_sweep_counts(empty_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = empty_folder / "conf" / "experiment" / "mine.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(RECIPE.format(algos="dqn,ppo"))
+    assert len(sweep(["experiment=mine"])) == 2 * 19_999
+    assert len(sweep(["experiment=mine", "seed=1,2"])) == 4  # the command line has the last word
+    assert cli.main(["experiment=mine"]) == 2
+    assert "39,998 jobs" in capsys.readouterr().err
+    recipe.write_text(RECIPE.format(algos="dqn,sac"))
+    assert cli.main(["experiment=mine", "seed=1", "env=cartpole"]) == 2
+    assert "in the job algo=sac" in capsys.readouterr().err
+    assert [path.name for path in empty_folder.iterdir()] == ["conf"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["algo=dqn", "env=cartpole,trading"], ["in the job env=trading", "time series"]),
+        (["algo=dqn,sac", "env=pendulum,cartpole"], ["in the job algo=dqn env=pendulum"]),
+        (
+            ["algo=dqn", "algo.buffer_size=1000,100000000000000"],
+            ["memory", "in the job algo.buffer_size=1000000"],
+        ),
+        (["algo=ppo", "seed=1,2", "out=file"], ["file is no folder"]),
+        (["algo=ppo", "seed=1,2", "hydra.sweep.subdir=" + "x" * 300], ["File name too long"]),
+        (["seed=range(1,10002)"], ["10,001 jobs", "--yes"]),
+        (["seed=range(1,100000000)", "--yes"], ["99,999,999 jobs"]),
+    ],
+)
+def test_a_bad_sweep_is_refused_before_its_first_job(
+    overrides: list[str], says: list[str], empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (empty_folder / "file").touch()
+    assert cli.main(["-m", *overrides]) == 2
+    out, err = capsys.readouterr()
+    assert not out and len(err.splitlines()) <= 4
+    assert all(words in err for words in says)
+    assert [path.name for path in empty_folder.iterdir()] == ["file"]
+
+
+def test_looking_takes_no_longer_than_it_may(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(train, "PATIENCE", 0.0)
+    began = time.process_time()
+    train._check_sweep(["algo=glob(*dqn)", "env=cartpole,acrobot", "seed=range(1,5000)"], None, yes=True)
+    assert time.process_time() - began < 5.0
+    assert "not all jobs could be checked" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["hydra.run.dir=/proc/x", "total_steps=10"], "hydra.run.dir is /proc/x"),
+        (["hydra.run.dir=mine", "algo=dqn", "env=pendulum"], "cannot work with box actions"),
+        (["hydra.job.chdir=maybe"], "hydra.job.chdir"),
+        (["hydra.nope=1"], "unknown key hydra.nope"),
+        (["hydra/launcher=nope"], "there is no config hydra/launcher/nope"),
+    ],
+)
+def test_what_hydra_cannot_do_is_refused(
+    overrides: list[str], says: str, empty_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(overrides) == 2
+    err = capsys.readouterr().err
+    assert says in err and len(err.splitlines()) <= 4
+    assert not list(empty_folder.iterdir())
+
+
+def test_what_hydra_itself_stumbles_over_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stumbles(*_: object) -> None:
+        raise TypeError("odd\nand odder")
+
+    monkeypatch.setattr("hydra.main", stumbles)
+    assert cli.main(["-m", "seed=1,2"]) == 2
+    assert capsys.readouterr().err == "rlrun: Hydra cannot do this: TypeError: odd\n"
