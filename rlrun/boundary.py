@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rlrun.config.keys import EnvError
-from rlrun.spaces import Box, Discrete, MultiDiscrete, Space
+from rlrun.spaces import Box, Discrete, MultiDiscrete, Space, allows
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
@@ -299,7 +299,7 @@ class Crossing:
             raise self._odd(f"action masks are no array of bool {list(shape)}", self._moment(step))
         if over is not None and np.count_nonzero(over):
             mask = mask | over.reshape(-1, 1)
-        some = np.logical_or.reduceat(mask, np.cumsum((0, *sizes[:-1])), axis=1)  # of each integer
+        some = allows(mask, sizes)
         if np.count_nonzero(some) < some.size:
             raise self._odd("action mask allows nothing", self.at(int(np.argmin(some.all(1))), step))
         self.mask = mask.reshape(*self._lead, -1)

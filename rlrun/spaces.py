@@ -227,6 +227,11 @@ class Part:
 Space = Discrete | MultiDiscrete | Box
 
 
+def allows(mask: np.ndarray, choices: tuple[int, ...]) -> np.ndarray:
+    """Whether a mask [..., A] allows some value of each integer of an action: bool [..., integers]."""
+    return np.logical_or.reduceat(mask, np.cumsum((0, *choices[:-1])), axis=-1)
+
+
 def size(space: Space) -> int:
     """How many features an element has: the numbers of a box, or one-hot integers."""
     if isinstance(space, Box):

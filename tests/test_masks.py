@@ -206,3 +206,12 @@ def test_a_plan_begins_with_what_is_allowed(algo: str) -> None:
             obs, trial.algo.initial_memory(3), first, step=step, mode=mode, rng=Stream((1,), "a"), mask=mask
         )  # type: ignore[call-arg]
         assert act.action[0, :2].tolist() == [0, 1]
+
+
+def test_a_mask_is_of_the_shape_that_is_asked_for(tmp_path: Path) -> None:
+    """As many truths in another order would be other actions' truths."""
+    policy = load(learn("ppo", tmp_path, "total_steps=512").folder)
+    obs = np.eye(7, dtype=np.float32)[:2]
+    for shape in ((4, 2), (8,), (2, 2, 2)):
+        with pytest.raises(ValueError, match="it must be 2 times 4 truths"):
+            policy.act(obs, mask=np.ones(shape))

@@ -11,6 +11,7 @@ from rlrun.core import Algorithm, Memory
 from rlrun.evals.play import Player
 from rlrun.lazy import torch
 from rlrun.rng import Stream
+from rlrun.spaces import allows
 
 
 class Policy:
@@ -97,17 +98,18 @@ class Policy:
         Raises:
             ValueError: there is none, or it is no mask of this policy's actions.
         """
-        columns = sum(self._spec.action.choices)
+        sizes = self._spec.action.choices
+        columns = sum(sizes)
         if mask is None:
             raise ValueError(f"this policy was trained with action masks: give mask=, {columns} truths")
         array = np.asarray(mask)
-        if array.size != count * columns or not np.isin(array, (0, 1)).all():
+        shape = (columns,) if count == 1 and array.ndim == 1 else (count, columns)
+        if array.shape != shape or not np.isin(array, (0, 1)).all():
             raise ValueError(
                 f"mask is {array.dtype} {list(array.shape)}; it must be {count} times {columns} truths"
             )
         array = array.reshape(1, count, columns).astype(bool)
-        begins = np.cumsum((0, *self._spec.action.choices[:-1]))
-        if not np.logical_or.reduceat(array, begins, axis=2).all():
+        if not allows(array, sizes).all():
             raise ValueError("mask allows nothing")
         return torch.from_numpy(array).to(self._spec.device)
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from rlrun.boundary import Misfit
 from rlrun.files import staying
-from rlrun.spaces import Box, Space
+from rlrun.spaces import Box, Space, allows
 
 Allowed = Callable[[gymnasium.Env, Any], np.ndarray]  # of an env and its latest info: bool [A]
 
@@ -58,6 +58,6 @@ def _mask(value: Any, sizes: tuple[int, ...]) -> np.ndarray:
             f"action mask is {mask.dtype} {list(mask.shape)}: it must be {columns} truths, one an action"
         )
     mask = mask.astype(bool)
-    if not np.logical_or.reduceat(mask, np.cumsum((0, *sizes[:-1]))).all():
+    if not allows(mask, sizes).all():
         raise Misfit("action mask allows nothing")
     return mask
