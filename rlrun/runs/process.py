@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import CodeType, FrameType
 from typing import NoReturn
 
@@ -167,41 +167,37 @@ def asked() -> int:
 
 
 @contextmanager
-def deferred() -> Iterator[None]:
-    """What is done within it is not interrupted; `Stopped` is raised at its end, if a signal came."""
-    stop, before = _now, _now.deferred
-    stop.deferred = True
+def _marked(name: str, value: object) -> Iterator[None]:
+    """Within it, the signals' record has another value."""
+    stop, before = _now, getattr(_now, name)
+    setattr(stop, name, value)
     try:
         yield
     finally:
-        stop.deferred = before
-    if stop.signum and not before:
+        setattr(stop, name, before)
+
+
+@contextmanager
+def deferred() -> Iterator[None]:
+    """What is done within it is not interrupted; `Stopped` is raised at its end, if a signal came."""
+    stop = _now
+    with _marked("deferred", True):
+        yield
+    if stop.signum and not stop.deferred:
         raise Stopped(stop.signum)
 
 
-@contextmanager
-def saving() -> Iterator[None]:
+def saving() -> AbstractContextManager[None]:
     """What is written within it may take longer than the two seconds of a signal."""
-    stop, before = _now, _now.saving
-    stop.saving = True
-    try:
-        yield
-    finally:
-        stop.saving = before
+    return _marked("saving", True)
 
 
-@contextmanager
-def farewell(words: Callable[[str], str]) -> Iterator[None]:
+def farewell(words: Callable[[str], str]) -> AbstractContextManager[None]:
     """Where the process must leave within it, `words` (of the signal's name) say what becomes of the run.
 
     They are called in another thread, and have 0.3 seconds.
     """
-    stop, before = _now, _now.farewell
-    stop.farewell = words
-    try:
-        yield
-    finally:
-        stop.farewell = before
+    return _marked("farewell", words)
 
 
 def _forked() -> None:

@@ -22,6 +22,7 @@ import pytest
 import torch
 from run_folders import write_run
 from support import final_state, session, small, train_until
+from test_resume import ended as exit_status
 
 from rlrun import api, cli
 from rlrun.cli import train as cli_train
@@ -59,15 +60,12 @@ def fork(work: Callable[[], int]) -> int:
 
 def ended(pid: int, seconds: float) -> int:
     """The child's exit code; it must end in time."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.01)
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    raise AssertionError("the child did not end")
+    code = exit_status(pid, seconds)
+    if code is None:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise AssertionError("the child did not end")
+    return code
 
 
 @pytest.fixture
