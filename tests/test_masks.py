@@ -27,7 +27,7 @@ from rlrun.runs.record import record
 from rlrun.runs.task import Task
 from rlrun.spaces import Discrete
 from rlrun.state import select
-from rlrun.testing import algorithm_checks
+from rlrun.testing import algorithm_checks, check_env
 from rlrun.testing.trial import assert_close
 
 CORRIDOR = ("env=gym", "env.id=MaskedCorridor-v0", "imports=[masked_corridor]")
@@ -125,6 +125,13 @@ def test_a_wrong_mask_is_named(says: str, words: str, tmp_path: Path) -> None:
     with pytest.raises(Exception) as found:
         learn("ppo", tmp_path, f"env.kwargs={{says: {says}}}")
     assert words in str(found.value)
+
+
+@pytest.mark.parametrize("says", ["info", "method", "parts"])
+def test_an_env_with_masks_is_checked_by_actions_that_it_allows(says: str) -> None:
+    """check_env plays at random, and a forbidden action raises here."""
+    multi = str(says == "parts").lower()
+    check_env("MaskedCorridor-v0", f"env.kwargs={{says: {says}, multi: {multi}}}")
 
 
 def test_an_algorithm_may_do_without(monkeypatch: pytest.MonkeyPatch) -> None:

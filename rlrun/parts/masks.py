@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from rlrun.lazy import torch
 from rlrun.parts.sequences import take_steps
 
@@ -26,6 +28,14 @@ def allowed(values: Tensor, mask: Tensor | None) -> Tensor:
 def allowed_after(values: Tensor, batch: Rollout, last: Tensor) -> Tensor:
     """The same of values [R, S, B, A] at what follows the steps `last` [R, S, B] of a batch."""
     return values if batch.next_mask is None else allowed(values, take_steps(batch.next_mask, last))
+
+
+def pick(mask: np.ndarray, choices: tuple[int, ...], share: np.ndarray) -> np.ndarray:
+    """Actions int64 [rows, integers] that a mask [rows, A] allows, by how far each lies along those that it
+    does, `share` [rows, integers] in [0, 1)."""
+    parts = np.split(mask, np.cumsum(choices)[:-1], -1)
+    columns = zip(parts, share.T, strict=True)
+    return np.stack([nth(part, (u * part.sum(-1)).astype(np.int64)) for part, u in columns], -1)
 
 
 def nth(mask: Any, n: Any) -> Any:

@@ -15,7 +15,7 @@ from rlrun.core import MASKS, Spec
 from rlrun.data import minari as minari_format
 from rlrun.data.steps import ABOUT, STORED, firsts, save
 from rlrun.evals.play import play as played
-from rlrun.parts.masks import nth
+from rlrun.parts.masks import pick
 from rlrun.rng import Stream, child, keys
 from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.load import check_replay, load, opened
@@ -162,8 +162,5 @@ def _uniform(space: Space, numbers: np.ndarray, mask: np.ndarray | None = None) 
             raise ConfigError("mode is random: this env's actions have no finite bounds")
         return (low + numbers * (high - low)).astype(space.dtype)
     if mask is not None:
-        parts = np.split(mask[0], np.cumsum(space.choices)[:-1], -1)
-        columns = zip(parts, np.moveaxis(numbers.reshape(len(numbers), -1), 1, 0), strict=True)
-        taken = [nth(part, (u * part.sum(-1)).astype(np.int64)) for part, u in columns]
-        return np.stack(taken, -1).reshape(numbers.shape)
+        return pick(mask[0], space.choices, numbers.reshape(len(numbers), -1)).reshape(numbers.shape)
     return (numbers * (space.nvec if isinstance(space, MultiDiscrete) else space.n)).astype(np.int64)

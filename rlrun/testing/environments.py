@@ -15,6 +15,7 @@ from rlrun.config import ConfigError
 from rlrun.config.catalog import recipes
 from rlrun.config.compose import compose
 from rlrun.rng import keys
+from rlrun.testing.masks import Legal
 from rlrun.testing.rules import ENVS, require
 
 M, STEPS = 4, 40
@@ -67,7 +68,8 @@ class Subject:
         return " ".join((f"env={name}", *self.more))
 
     def make(self, num_envs: int = M) -> Any:
-        return self.env(num_envs) if callable(self.env) else envs.make(self._config, num_envs)
+        env = self.env(num_envs) if callable(self.env) else envs.make(self._config, num_envs)
+        return Legal(env) if envs.abilities(env).masks else env
 
     @cached_property
     def _config(self) -> Any:

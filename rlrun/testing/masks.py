@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from rlrun import envs
+from rlrun.parts.masks import pick
 from rlrun.spaces import Space
 from rlrun.testing.rules import require
 
@@ -28,6 +29,24 @@ def require_allowed(space: Space, actions: np.ndarray, mask: np.ndarray) -> None
     columns = actions.reshape(len(actions), -1) + np.cumsum((0, *space.choices[:-1]))
     held = np.take_along_axis(mask, columns, 1).all(1)
     require(held.all(), f"it took {actions[~held][:1].tolist()}, which its mask forbids")
+
+
+class Legal:
+    """A vector env with masks that any actions can be played in: each stands for one that is allowed."""
+
+    def __init__(self, env: Any) -> None:
+        self._env, self._space = env, envs.spaces(env)[1]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)
+
+    def step(self, actions: np.ndarray) -> Any:
+        mask: np.ndarray = envs.abilities(self._env).masks()  # type: ignore[misc]
+        seen = self._space.read(actions)
+        share = seen.reshape(len(seen), -1) / np.array(self._space.choices)
+        # A sub-env that has ended may allow nothing: then whatever it is given does nothing.
+        legal = pick(mask | ~mask.any(1, keepdims=True), self._space.choices, share)
+        return self._env.step(self._space.write(legal.reshape(seen.shape)))
 
 
 class Masks:
