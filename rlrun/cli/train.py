@@ -178,7 +178,7 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
     from hydra.core.hydra_config import HydraConfig
 
     from rlrun.config import catalog, compose
-    from rlrun.config.explain import explained
+    from rlrun.config.explain import explained, stumbled
 
     with explained():
         compose.check_overrides(overrides)
@@ -218,8 +218,7 @@ def _application(flags: list[str], overrides: list[str], as_json: bool) -> int:
     except ConfigError:
         raise
     except Exception as error:
-        first = next(iter(str(error).splitlines()), "")
-        raise ConfigError(f"Hydra cannot do this: {type(error).__name__}: {first}") from error
+        raise stumbled(error) from error
     finally:
         sys.argv = before
     if as_json and results:

@@ -116,7 +116,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{override.input_line}: a run has one {group}", f"say {group}=NAME")
         if group in (*REGISTERED, "experiment", "tuned") and isinstance(value, str):
             name = os.path.normpath(value).removesuffix(".yaml")
-            if value and name != value:
+            if name != value and name in catalog.recipes(group):
                 raise ConfigError(f"{group}={value}: a recipe goes by its name", f"say {group}={name}")
         if group in ("tuned", "experiment") and value is None and not override.is_delete():
             raise ConfigError(f"{override.input_line}: say ~{group} to have none")

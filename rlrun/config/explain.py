@@ -23,6 +23,9 @@ from rlrun.config.keys import ConfigError, hints, meaning, rewritten, unknown_ke
 from rlrun.config.run import GROUPS, REGISTERED
 from rlrun.config.vocabulary import advice, hint, near
 
+# What OmegaConf says of a key within a list, or of a number without end.
+_MISTAKES = (TypeError, LookupError, AttributeError, OverflowError)
+
 
 @contextmanager
 def explained(overrides: Sequence[str] = ()) -> Iterator[None]:
@@ -39,10 +42,7 @@ def explained(overrides: Sequence[str] = ()) -> Iterator[None]:
         ValueError,
         AssertionError,
         RecursionError,
-        TypeError,  # as are these, what OmegaConf says of a key within a list, or of a number without end
-        LookupError,
-        AttributeError,
-        OverflowError,
+        *_MISTAKES,
     ) as error:
         raise explain(error, overrides) from error
 
@@ -57,6 +57,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError:
         return no_such_option(error.missing_cfg_file, error.options or ())
     if isinstance(error, RecursionError):
         return ConfigError("the defaults of a recipe lead back to itself, or are too deep")
+    if isinstance(error, _MISTAKES) and not isinstance(error, OmegaConfBaseException):
+        return stumbled(error)
     text = str(error)
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__ or error.__context__
     file = re.match(r"In '(.+?)'", text)
@@ -84,6 +86,12 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError:
     if twice:
         return ConfigError(f"+{twice[1]}=... adds a second {twice[1]}", f"say {twice[1]}=NAME, without the +")
     return ConfigError(*text.strip().splitlines()[:3] or [type(error).__name__])
+
+
+def stumbled(error: BaseException) -> ConfigError:
+    """An error that Hydra does not mean to raise."""
+    first = next(iter(str(error).splitlines()), "")
+    return ConfigError(f"Hydra cannot do this: {type(error).__name__}: {first}")
 
 
 def _unreadable(override: str, message: str) -> ConfigError:
