@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
+from typing import Any
+
+import gymnasium
+import pytest
+
 from rlrun.config.catalog import recipes
 from rlrun.testing.trial import QUIET as QUIET
 from rlrun.testing.trial import SMALL as SMALL
@@ -24,3 +31,25 @@ from rlrun.testing.trial import value_at as value_at
 
 ALGORITHMS = sorted(recipes("algo"))
 ACTING = [algo for algo in ALGORITHMS if builder(algo).rollout_steps]
+
+
+def uninstall(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """Let `package` be missing, with the environments that it registers."""
+    users = (package, "gymnasium.envs.box2d", "gymnasium.envs.mujoco")
+    for name in [name for name in sys.modules if name.startswith(users)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
+    for env_id in [env_id for env_id in gymnasium.registry if env_id.startswith(("ALE/", "MiniGrid-"))]:
+        monkeypatch.delitem(gymnasium.registry, env_id)
+
+    class Missing:
+        @staticmethod
+        def find_spec(name: str, path: Any = None, target: Any = None) -> None:
+            if name.partition(".")[0] == package:
+                raise ModuleNotFoundError(f"No module named {package!r}", name=package)
+
+    there = importlib.util.find_spec
+    monkeypatch.setattr(sys, "meta_path", [Missing, *sys.meta_path])
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == package else there(name, *rest)
+    )

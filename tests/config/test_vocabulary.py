@@ -7,6 +7,7 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
+from support import uninstall
 
 from rlrun.cli.verbs import VERBS
 from rlrun.config import ConfigError, catalog
@@ -160,11 +161,6 @@ def test_a_key_of_another_library_is_answered_by_ours(overrides: str, meant: str
         ("stop.timesteps_total=9", "did you mean total_steps?"),
         ("trainer.max_epochs=9", "total_steps"),
         ("eval=false", "say eval=NAME"),
-        ("env=gym env.id=Pong-v4", "pip install 'rlrun[atari]'"),
-        ("env=gym env.id=ALE/Pong-v5", "pip install 'rlrun[atari]'"),
-        ("env=gym env.id=BreakoutNoFrameskip-v4", "pip install 'rlrun[atari]'"),
-        ("env=gym env.id=MiniGrid-Empty-5x5-v0", "pip install 'rlrun[minigrid]'"),
-        ("env=gym env.id=FetchReach-v3", "pip install gymnasium-robotics"),
         ("env=gym env.id=LunarLander-v2", "did you mean LunarLander-v3?"),
         ("env=gym env.id=cartpole-v1", "did you mean CartPole-v1?"),
         ("env=gym env.id=CartPol-v1", "did you mean CartPole-v1?"),
@@ -198,6 +194,25 @@ def test_nothing_is_suggested_where_nothing_is_near(overrides: str) -> None:
     with pytest.raises(ConfigError) as refused:
         compose(overrides.split())
     assert "did you mean" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("env_id", "module", "pip"),
+    [
+        ("Pong-v4", "ale_py", "'rlrun[atari]'"),
+        ("ALE/Pong-v5", "ale_py", "'rlrun[atari]'"),
+        ("BreakoutNoFrameskip-v4", "ale_py", "'rlrun[atari]'"),
+        ("MiniGrid-Empty-5x5-v0", "minigrid", "'rlrun[minigrid]'"),
+        ("FetchReach-v3", "gymnasium_robotics", "gymnasium-robotics"),
+    ],
+)
+def test_an_id_of_a_missing_package_names_its_pip_line(
+    env_id: str, module: str, pip: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uninstall(monkeypatch, module)
+    with pytest.raises(ConfigError) as refused:
+        compose(["env=gym", f"env.id={env_id}"])
+    assert f"pip install {pip}" in str(refused.value) and len(refused.value.lines) <= 3
 
 
 def test_a_package_that_is_there_needs_no_pip(monkeypatch: pytest.MonkeyPatch, empty_folder: Path) -> None:

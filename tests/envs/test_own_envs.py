@@ -12,13 +12,13 @@ from typing import Any
 import gymnasium
 import pytest
 from native_envs import config_of, make
+from support import uninstall
 
 from rlrun import envs
 from rlrun.cli.main import main
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.keys import violations
-from rlrun.envs import packages
 
 MINE = """
 import gymnasium
@@ -161,25 +161,7 @@ def test_a_missing_extra_names_its_pip_line(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stale = [
-        name for name in sys.modules if name.startswith(("gymnasium.envs.box2d", "gymnasium.envs.mujoco"))
-    ]
-    for name in [*stale, module]:
-        monkeypatch.delitem(sys.modules, name, raising=False)
-    monkeypatch.setattr(gymnasium.envs.registration, "registry", gymnasium.registry)
-    for env_id in [env_id for env_id in gymnasium.registry if env_id.startswith(("ALE/", "MiniGrid-"))]:
-        monkeypatch.delitem(gymnasium.registry, env_id)
-
-    class Missing:
-        @staticmethod
-        def find_spec(name: str, path: Any = None, target: Any = None) -> None:
-            if name.partition(".")[0] == module:
-                raise ModuleNotFoundError(f"No module named {module!r}", name=module)
-
-    monkeypatch.setattr(sys, "meta_path", [Missing, *sys.meta_path])
-    monkeypatch.setattr(
-        packages.importlib.util, "find_spec", lambda name: None if name == module else object()
-    )
+    uninstall(monkeypatch, module)
     lines = refused([f"env={recipe}"], capsys)
     assert f"pip install 'rlrun[{extra}]'" in lines[-1] and len(lines) == 2
 
