@@ -27,8 +27,8 @@ from typing import Any, BinaryIO
 _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BINARY"))
 _LARGEST = 1 << 34  # bytes of a file whose size is given by another file
-_DENSE = 1 << 20  # lists and mappings in a JSON text
-_PACKED = 100  # times that text in time order is compressed at the most, where it is long
+_DENSE = 1 << 17  # lists and mappings in a JSON text
+_PACKED = 30  # times that text in time order is compressed at the most, where it is long
 
 
 def _open(path: Path, flags: int = os.O_RDONLY, *, links: bool = False) -> int:
@@ -131,14 +131,14 @@ def create(path: Path) -> BinaryIO:
 
 
 def make_folder(path: Path, within: Path) -> None:
-    """Make a folder and those above it, down from `within`; NotADirectoryError where a link is in the way."""
+    """Make a folder and those above it, down from `within`; WriteError where a link or a file is in the way."""
     place = within
     for name in path.relative_to(within).parts:
         place = place / name
         with suppress(FileExistsError):
             place.mkdir()
         if not stat.S_ISDIR(place.lstat().st_mode):
-            raise NotADirectoryError(f"{place} is a link, or no folder: delete it")
+            raise WriteError(place, NotADirectoryError("it is a link, or no folder: delete it"))
 
 
 def remove(path: Path) -> None:

@@ -28,7 +28,7 @@ def run_folder(path: str) -> Path:
         return folder
     inside = RunFolder.under(folder) if os.path.isdir(folder) else []
     if inside:
-        newest = max(inside, key=lambda run: run.record.stat().st_mtime)
+        newest = max(inside, key=lambda run: run.record.lstat().st_mtime)
         raise ConfigError(f"{path} is not a run folder", f"the newest run in it is {newest.quoted}")
     what = (
         f"is not a run folder: it has no {RunFolder.record}" if os.path.exists(folder) else "does not exist"

@@ -35,7 +35,7 @@ def train(arguments: list[str], as_json: bool) -> int:
 
     overrides = compose.at_home(args.overrides)
     if args.cfg or args.info or args.hydra_help or args.shell_completion:
-        return _hydra_main(flags, overrides, as_json)
+        return 2 if _hydra_main(flags, overrides, as_json) else 0  # it shows something: nothing is trained
     sweeps, hydra_asked = args.multirun, False
     if not sweeps:
         with compose.composed(overrides, args.config_dir) as cfg:
@@ -92,6 +92,8 @@ def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str
         raise ConfigError(
             "--experimental-rerun loads a pickle, which rlrun never does", "use rlrun resume RUN"
         )
+    if args.config_dir == "":
+        raise ConfigError("--config-dir is empty: it must be a folder of configs")
     if args.config_path or args.config_name:
         raise ConfigError(
             "rlrun's main config is its own",
@@ -125,12 +127,18 @@ def _check_sweep(overrides: list[str], config_dir: str | None, yes: bool) -> Non
         configs.setdefault(config_hash(replace(config, seed=0)), (job, config))
         if time.monotonic() > until:
             break
-    from rlrun.runs.memory import prepared
+    from rlrun.runs.memory import glance, prepared
     from rlrun.runs.place import require_place
-    from rlrun.runs.task import Task
+
+    def complete(config: RunConfig) -> None:
+        prepared(config)
+        if config.init_from:
+            from rlrun.runs.load import source_of
+
+            source_of(config.init_from)
 
     require_place(asked.folder, "hydra.sweep.dir", asked.folder.parent)
-    for check in (Task.of, prepared):  # the first without torch
+    for check in (glance, complete):  # the first without torch
         for job, config in configs.values():
             with _named(job):
                 check(config)

@@ -35,6 +35,7 @@ from rlrun.config.run import GROUPS, REGISTERED, MainKeys, RunConfig, place
 from rlrun.config.sources import installed
 
 VERSION_BASE = "1.3"
+_MAX_REFERENCES = 24  # such as ${seed}
 
 
 def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None) -> RunConfig:
@@ -111,7 +112,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
         if group == "imports" and isinstance(value, list):
             catalog.import_modules(map(str, value))
         if group in GROUPS and (
-            override.is_delete() or value is None or isinstance(value, (list, bool, float, int))
+            override.is_delete() or value is None or isinstance(value, (list, dict, bool, float, int))
         ):
             raise ConfigError(f"{override.input_line}: a run has one {group}", f"say {group}=NAME")
         if group in (*REGISTERED, "experiment", "tuned") and isinstance(value, str):
@@ -151,6 +152,7 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
         }
         _refuse_extra(tree, MainKeys, "")
         _refuse_missing(tree)
+        _refuse_many(OmegaConf.to_container(tree, resolve=False))
         data: Any = OmegaConf.to_container(tree, resolve=True)
     for group, kind in kinds.items():
         data[group] = {"kind": kind} | data[group]
@@ -219,6 +221,19 @@ def _refuse_missing(tree: DictConfig) -> None:
             f"{missing[0]} has no value{more}: say {missing[0]}=...",
             meaning(schema, name, missing[0]) if is_dataclass(schema) else "",
         )
+
+
+def _refuse_many(values: Any) -> None:
+    """Interpolations of interpolations grow exponentially, as aliases do."""
+    count, waiting = 0, [values]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, (dict, list)):
+            waiting += value.values() if isinstance(value, dict) else value
+        elif isinstance(value, str):
+            count += value.count("${")
+    if count > _MAX_REFERENCES:
+        raise ConfigError(f"{count} interpolations are too many for a config ({_MAX_REFERENCES})")
 
 
 @contextmanager

@@ -38,7 +38,7 @@ class StatsConfig:
     """How sure one can be."""
 
     level: float = key("confidence of every interval", above=0, below=1)
-    n_boot: int = key("bootstrap resamples", min=100)
+    n_boot: int = key("bootstrap resamples", min=100, max=100_000)
 
 
 @dataclass

@@ -215,11 +215,19 @@ def training_envs(folder: Path, replica: int | None = None) -> Collector:
     return collector
 
 
+def source_of(path: str | Path) -> Saved:
+    """What `init_from` names; ConfigError where it cannot be used."""
+    try:
+        return Saved.of(Path(path))
+    except checkpoint.CheckpointError as error:
+        raise ConfigError(f"init_from={path} cannot be used: {error}") from None
+
+
 def initialise(algo: Algorithm, source: Path) -> None:
     """Start from another run's trained policies, replica r from its replica r modulo R."""
     now = algo.state(POLICY)
+    saved = source_of(source)
     try:
-        saved = Saved.of(source)
         state = saved.state
         for replica in saved.failures:
             saved.warn(replica)

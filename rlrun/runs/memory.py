@@ -1,7 +1,7 @@
 """Whether a run fits into memory: what it will hold at once, counted before anything of it is made.
 
 Counted are the networks and what trains them, a rollout, replay, environments and evaluation; not Python,
-PyTorch and what a gradient step takes in passing: what is refused could not have fitted.
+PyTorch and what a gradient step takes in passing beside its minibatch: what is refused could not have fitted.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _MANY = 10_000  # copies of an env: fewer are made without a thought
 _COPY = {True: 3000, False: 110}  # bytes of one beside its observations; one by one in Python, or as arrays
 _REPLICA = 144  # bytes that a replica takes in any case
-_ON_DEVICE = ("networks", "making the networks", "replay", "acting")
+_ON_DEVICE = ("networks", "making the networks", "replay", "acting", "a minibatch")
 _ON_HOST = ("rollouts", "environments", "evaluation")
 
 
@@ -54,17 +54,29 @@ def prepared(config: RunConfig) -> Task:
         ConfigError: as `Task.of`; or what it needs, what there is, and what to lower.
     """
     room = available()
-    few = config.replicas * config.num_envs <= _MANY
     try:
-        task = Task.of(config if few else replace(config, replicas=1, num_envs=1))
+        task = glance(config)
         _require(config, task, room, _ON_HOST if _on_cuda(config) else (*_ON_HOST, *_ON_DEVICE))
         if _on_cuda(config) and torch.cuda.is_available():
             free = torch.cuda.mem_get_info(config.device)[0], f"free on {config.device}"
             _require(config, task, Room(free, free), _ON_DEVICE)
-        return task if few else Task.of(config)
+        return task if _few(config) else Task.of(config)
     except MemoryError as error:
         label = config.choices.get("env")
         raise ConfigError(f"env={label} does not fit into memory", str(error)) from error
+
+
+def glance(config: RunConfig) -> Task:
+    """A config's task, of one copy of its env where it asks for a great many. PyTorch is not imported.
+
+    Raises:
+        ConfigError: as `Task.of`.
+    """
+    return Task.of(config if _few(config) else replace(config, replicas=1, num_envs=1))
+
+
+def _few(config: RunConfig) -> bool:
+    return config.replicas * config.num_envs <= _MANY
 
 
 def require_scores(episodes: int, replicas: int) -> None:
@@ -154,6 +166,7 @@ def needed(config: RunConfig, task: Task, room: int = 1 << 62) -> Need:
         "rollouts": one.rollouts,
         "replay": one.replay,
         "acting": one.acting,
+        "a minibatch": getattr(config.algo, "batch_size", 0) * (8 + 2 * _bytes(spec.obs, spec.dtype)),
         "environments": environments,
         "evaluation": at_once * copy + episodes * 8 * (2 + len(envs.abilities(task.env).metrics)),
     }
