@@ -131,7 +131,7 @@ def create(path: Path) -> BinaryIO:
 
 
 def make_folder(path: Path, within: Path) -> None:
-    """Make a folder and those above it, down from `within`; WriteError where a link or a file is in the way."""
+    """Make a folder and those above it, down from `within`; WriteError where a link or file is in the way."""
     place = within
     for name in path.relative_to(within).parts:
         place = place / name
@@ -322,14 +322,3 @@ def _taken(handle: int, patience: float = 0.0) -> bool:
     except OSError:
         raise BlockingIOError("") from None
     return True
-
-
-@contextmanager
-def staying() -> Iterator[None]:
-    """The working directory stays, whatever an environment does: paths of the run are relative to it."""
-    here = os.getcwd()
-    try:
-        yield
-    finally:
-        if os.getcwd() != here:
-            os.chdir(here)

@@ -32,6 +32,13 @@ class _Descriptor(io.FileIO):
             time.sleep(0.01)  # somebody made it non-blocking, and its reader is slow
 
 
+class _Stream(io.TextIOWrapper):
+    """A stream that is there to the end, whoever means to close it."""
+
+    def close(self) -> None:
+        self.flush()
+
+
 class Streams:
     """sys.stdout and sys.stderr of a process that is ours, and its stdin."""
 
@@ -47,7 +54,7 @@ class Streams:
         if before is not None:
             before.flush()
         raw = _Descriptor(number, "wb", closefd=False)
-        stream = io.TextIOWrapper(
+        stream = _Stream(
             io.BufferedWriter(raw),
             encoding=getattr(before, "encoding", None) or "utf-8",
             errors="backslashreplace",  # whatever the terminal's alphabet

@@ -171,7 +171,9 @@ def needed(config: RunConfig, task: Task, room: int = 1 << 62) -> Need:
         "evaluation": at_once * copy + episodes * 8 * (2 + len(envs.abilities(task.env).metrics)),
     }
     if one.made > one.networks + one.rollouts + one.replay + one.acting:
-        held = {"making the networks": one.made} | {n: held[n] for n in ("environments", "evaluation")}
+        held = {"making the networks": one.made} | {
+            n: held[n] for n in ("environments", "evaluation", "a minibatch")
+        }
     return Need({what: count * replicas for what, count in held.items()}, one.reserved * replicas)
 
 

@@ -16,11 +16,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlrun.boundary import Check, Misfit, fault
+from rlrun.boundary import Check, Misfit, fault, staying
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Trial
 from rlrun.envs.vector.masks import Allowed
-from rlrun.files import staying
 from rlrun.spaces import Box, Discrete, Space
 
 EARLIER = 1000  # steps of other episodes, which may leave something behind; at least two are played
