@@ -250,7 +250,7 @@ def _alias_bomb(depth: int) -> str:
 def interpolations() -> Iterator[Case]:
     """References to twice as much each time, and without end."""
     head = "# @package _global_\ndefaults: [override /env: gym]\nenv:\n  id: CartPole-v1\n  kwargs:\n"
-    for text in ('"{0}{0}"', "[{0}, {0}]", "{{x: {0}, y: {0}}}"):
+    for text in ('"{0}{0}"', '["{0}", "{0}"]', '{{x: "{0}", y: "{0}"}}'):
         lines = [f"    a{i}: " + text.format(f"${{env.kwargs.a{i - 1}}}") for i in range(1, 60)]
         files = {"conf/experiment/mine.yaml": "\n".join([head + "    a0: xxxxxxxx", *lines])}
         yield bad("interpolation that doubles", "experiment=mine", files=files)

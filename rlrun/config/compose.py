@@ -146,13 +146,13 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
     with explained(), _no_environment():
         tree = OmegaConf.masked_copy(cfg, [str(name) for name in cfg if name != "hydra"])
         tree.out = _place(out)
+        _refuse_many(OmegaConf.to_container(tree, resolve=False))
         kinds = {group: _kind(tree, group, choices) for group in GROUPS}
         listeners = {
             name: _kind(tree.listener, name, choices, "listener") for name in map(str, tree.listener)
         }
         _refuse_extra(tree, MainKeys, "")
         _refuse_missing(tree)
-        _refuse_many(OmegaConf.to_container(tree, resolve=False))
         data: Any = OmegaConf.to_container(tree, resolve=True)
     for group, kind in kinds.items():
         data[group] = {"kind": kind} | data[group]

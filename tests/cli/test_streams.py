@@ -106,6 +106,22 @@ def test_a_command_goes_on_whoever_listens(
     assert states == ["finished"] * {"list": 0, "sweep": 2}.get(command, 1)
 
 
+def test_a_stream_is_there_to_the_end(tmp_path: Path) -> None:
+    """Whoever closes it: a library, or the code of an environment."""
+
+    def prepare() -> None:
+        mark = MetricsFile.mark
+
+        def closing(self: MetricsFile) -> int:
+            sys.stdout.close(), sys.stderr.close()
+            return mark(self)
+
+        MetricsFile.mark = closing  # type: ignore[method-assign]
+
+    code, out, err = after(TRAIN, prepare, tmp_path)
+    assert (code, "median" in out) == (0, True), err
+
+
 def test_no_file_of_a_run_gets_the_number_of_a_closed_stream(tmp_path: Path) -> None:
     """What a library writes to descriptors 1 and 2 would go into it."""
 

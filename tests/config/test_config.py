@@ -130,6 +130,7 @@ def test_every_schema_field_says_what_it_means_and_has_no_default() -> None:
         ("algo=[dqn,lstm_dqn]", ["a run has one algo"]),
         ("~algo", ["a run has one algo"]),
         ("algo=null", ["a run has one algo"]),
+        ("data={}", ["a run has one data"]),
         ("env=gym", ["env.id has no value", "say env.id="]),
         ("algo.gamma=1.5", ["algo.gamma is 1.5", "at most 1"]),
         ("algo.gamma=nan", ["algo.gamma is nan", "finite"]),
@@ -188,6 +189,18 @@ def test_only_the_output_folder_may_read_the_environment(monkeypatch: pytest.Mon
 
 def test_interpolations_are_resolved() -> None:
     assert compose(["seed=7", "replicas='${seed}'"]).replicas == 7
+
+
+@pytest.mark.parametrize("twice", ['"{0}{0}"', '["{0}", "{0}"]', '{{x: "{0}", y: "{0}"}}'])
+def test_interpolations_of_interpolations_do_not_grow_without_end(twice: str, empty_folder: Path) -> None:
+    head = "# @package _global_\n# Long.\nenv:\n  id: CartPole-v1\n  kwargs:\n    a0: long"
+    lines = [f"    a{i}: " + twice.format(f"${{env.kwargs.a{i - 1}}}") for i in range(1, 60)]
+    write(empty_folder / "conf/experiment/mine.yaml", "\n".join([head, *lines]))
+    with pytest.raises(ConfigError, match="118 interpolations are too many"):
+        compose(["env=gym", "experiment=mine"])
+    few = "\n".join([head, *lines[:5]])
+    write(empty_folder / "conf/experiment/mine.yaml", few)
+    assert compose(["env=gym", "experiment=mine"]).env.kwargs["a5"]
 
 
 def write(path: Path, text: str) -> None:

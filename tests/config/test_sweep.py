@@ -94,6 +94,8 @@ def test_a_recipes_own_sweep_counts(empty_folder: Path, capsys: pytest.CaptureFi
         ),
         (["algo=ppo", "seed=1,2", "out=file"], ["file is no folder"]),
         (["algo=ppo", "seed=1,2", "hydra.sweep.subdir=" + "x" * 300], ["File name too long"]),
+        (["replicas=1,1000000000"], ["lower replicas=1000000000", "in the job replicas=1000000000"]),
+        (["init_from=nowhere,null"], ["nowhere is not a run folder", "in the job init_from=nowhere"]),
         (["seed=range(1,10002)"], ["10,001 jobs", "--yes"]),
         (["seed=range(1,100000000)", "--yes"], ["99,999,999 jobs"]),
     ],
@@ -147,3 +149,9 @@ def test_what_hydra_itself_stumbles_over_is_refused(
     monkeypatch.setattr("hydra.main", stumbles)
     assert cli.main(["-m", "seed=1,2"]) == 2
     assert capsys.readouterr().err == "rlrun: Hydra cannot do this: TypeError: odd\n"
+
+
+@pytest.mark.parametrize("words", ["--config-dir= algo=dqn", "--package nope --cfg job", "--cfg jobs"])
+def test_flags_that_mean_nothing_are_bad_usage(words: str, empty_folder: Path) -> None:
+    assert cli.main(words.split()) == 2
+    assert not list(empty_folder.iterdir())

@@ -6,9 +6,11 @@ ends the run with where it was. A `User` env is right until it is told otherwise
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -17,10 +19,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+import torch
 from gymnasium import spaces as gym
 
 from rlrun import envs
 from rlrun.api import train
+from rlrun.boundary import staying
 from rlrun.cli.main import main
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
@@ -622,6 +626,19 @@ def test_the_command_line_says_it_in_few_lines(
         assert f'"exit_code": {code}' in said.out
         lines = said.err.splitlines()
         assert f"rlrun: {ID}: SystemExit: 0" in lines[-3] and "Traceback" not in said.err
+
+
+def test_the_process_stays_as_it_was(tmp_path: Path) -> None:
+    here = os.getcwd()
+    with suppress(KeyError), staying():
+        os.chdir(tmp_path)
+        torch.set_grad_enabled(False)
+        raise KeyError
+    assert os.getcwd() == here and torch.is_grad_enabled()
+    with torch.no_grad():
+        with staying():
+            pass
+        assert not torch.is_grad_enabled()
 
 
 class Batch(gymnasium.vector.VectorEnv):

@@ -134,6 +134,7 @@ def test_what_fits_to_the_byte_is_not_refused(name: str, monkeypatch: pytest.Mon
     ("overrides", "part", "key"),
     [
         (["replicas=1000000000"], "replay", "replicas=1000000000"),
+        (["algo=bc", "algo.batch_size=1000000000000"], "a minibatch", "algo.batch_size=1000000000000"),
         (
             ["algo=dqn", "num_envs=100000", "algo.buffer_size=2000000000"],
             "replay",

@@ -26,6 +26,7 @@ import rlrun
 from rlrun import cli
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
+from rlrun.files import WriteError
 from rlrun.runs.folder import RunFolder
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"  # dqn with an LSTM: 38 updates, two replicas
@@ -607,3 +608,21 @@ def test_folders_in_folders_are_not_looked_for_endlessly(tmp_path: Path) -> None
     (tmp_path / "runs" / "again").symlink_to(tmp_path / "runs")
     assert [run.path.name for run in RunFolder.under(tmp_path)] == ["one"]
     assert RunFolder.under(deep.parent) != []
+
+
+def test_a_folder_whose_run_json_leads_nowhere_is_no_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "run.json").symlink_to(tmp_path / "gone")
+    for verb in ("evaluate", "resume", "report"):
+        assert cli.main([verb, str(tmp_path)]) == 2
+        assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_no_folder_is_made_through_what_is_none(tmp_path: Path) -> None:
+    (tmp_path / "tb").mkdir()
+    for name, make in {"link": lambda path: path.symlink_to(tmp_path), "file": Path.touch}.items():
+        make(tmp_path / "tb" / name)
+        with pytest.raises(WriteError, match="a link, or no folder: delete it"):
+            RunFolder(tmp_path).folder_for(tmp_path / "tb" / name / "seed=1")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tb"]
