@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import math
 import operator
-import os
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
@@ -397,21 +394,3 @@ def endless(crossing: Crossing, sub_env: int, limit: int) -> EnvError:
         crossing.at(sub_env, limit),
         "give it an end, such as env.max_steps=1000; or raise episode_limit",
     )
-
-
-@contextmanager
-def staying() -> Iterator[None]:
-    """Whatever an environment does, the working directory and PyTorch's gradients stay as they are.
-
-    Paths of the run are relative to the one, and its losses need the others.
-    """
-    here, torch = os.getcwd(), sys.modules.get("torch")
-    graded = torch is None or torch.is_grad_enabled()
-    try:
-        yield
-    finally:
-        if os.getcwd() != here:
-            os.chdir(here)
-        torch = sys.modules.get("torch")  # perhaps it was the environment that imported it
-        if torch is not None and torch.is_grad_enabled() != graded:
-            torch.set_grad_enabled(graded)

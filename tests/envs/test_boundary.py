@@ -24,11 +24,11 @@ from gymnasium import spaces as gym
 
 from rlrun import envs
 from rlrun.api import train
-from rlrun.boundary import staying
 from rlrun.cli.main import main
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.keys import EnvError
+from rlrun.envs.vector.surroundings import staying
 from rlrun.runs.load import load
 from rlrun.runs.record import record
 

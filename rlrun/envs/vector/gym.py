@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from rlrun.boundary import Check, Misfit, at, fault, gym_seed, staying, told
+from rlrun.boundary import Check, Misfit, at, fault, gym_seed, told
 from rlrun.config import ConfigError
 from rlrun.config.keys import EnvError
 from rlrun.envs.abilities import Abilities, Trial
@@ -23,6 +23,7 @@ from rlrun.envs.vector.base import Arrays, Step, check_state, drawing, episode_s
 from rlrun.envs.vector.making import Maker
 from rlrun.envs.vector.masks import masks_of
 from rlrun.envs.vector.spaces import space_of
+from rlrun.envs.vector.surroundings import staying
 from rlrun.envs.vector.trial import trial
 
 

@@ -15,11 +15,12 @@ import gymnasium
 import numpy as np
 from gymnasium.envs.registration import load_env_creator
 
-from rlrun.boundary import fault, staying, told
+from rlrun.boundary import fault, told
 from rlrun.config import ConfigError
 from rlrun.config.vocabulary import hint
 from rlrun.envs.packages import pip_line, split
 from rlrun.envs.vector.entries import Vector
+from rlrun.envs.vector.surroundings import staying
 
 _OURS = ("env", "render_mode")  # arguments that no config may say
 

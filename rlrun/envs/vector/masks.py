@@ -14,7 +14,8 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlrun.boundary import Misfit, staying
+from rlrun.boundary import Misfit
+from rlrun.envs.vector.surroundings import staying
 from rlrun.spaces import Box, Space, allows
 
 Allowed = Callable[[gymnasium.Env, Any], np.ndarray]  # of an env and its latest info: bool [A]

@@ -16,10 +16,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 
-from rlrun.boundary import Check, Misfit, fault, staying
+from rlrun.boundary import Check, Misfit, fault
 from rlrun.config import ConfigError
 from rlrun.envs.abilities import Trial
 from rlrun.envs.vector.masks import Allowed
+from rlrun.envs.vector.surroundings import staying
 from rlrun.spaces import Box, Discrete, Space
 
 EARLIER = 1000  # steps of other episodes, which may leave something behind; at least two are played
