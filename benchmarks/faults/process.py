@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from rlrun.cli.streams import Streams
+
 MEMORY = 4 << 30  # bytes that a process may map beyond what it began with
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -142,8 +144,7 @@ def _become(work: Callable[[], int | None], cwd: Path, streams: Sequence[BinaryI
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         for number, stream in enumerate(streams, 1):
             os.dup2(stream.fileno(), number)
-        sys.stdout = os.fdopen(os.dup(1), "w", encoding="utf-8")
-        sys.stderr = os.fdopen(os.dup(2), "w", 1, errors="backslashreplace")
+        Streams()  # those of a process that is ours
         os.chdir(cwd)
         mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (mapped + MEMORY, resource.RLIM_INFINITY))

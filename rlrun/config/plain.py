@@ -19,6 +19,7 @@ from rlrun.config import catalog
 from rlrun.config.keys import NAME, ConfigError, hints, meaning, rewritten, unknown_key, words
 from rlrun.config.run import GROUPS, RunConfig, check
 
+_PROCESSES = {"workers": 1, "timeout": 60.0}  # of envs: how they are stepped, and no bit of what they do
 _MAX_DEPTH, _MAX_NODES, _MAX_TEXT = 16, 100_000, 4096
 
 
@@ -43,9 +44,10 @@ def _plain(value: Any) -> Any:
 
 
 def config_hash(config: RunConfig) -> str:
-    """SHA-256 of what the run computes: canonical JSON without `out`, `choices` and who listens."""
+    """SHA-256 of what the run computes: canonical JSON without names, who listens and who steps."""
     ignored = ("out", "choices", "listener")
     data = {name: value for name, value in to_dict(config).items() if name not in ignored}
+    data["env"] = {name: value for name, value in data["env"].items() if name not in _PROCESSES}
     text = json.dumps(data, sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -60,6 +62,8 @@ def from_dict(data: Any) -> RunConfig:
     _cap(data)
     # What run.json did not have at first.
     data = {"listener": {}, "episode_limit": 100_000} | _section(data, "")
+    if isinstance(env := data.get("env"), dict) and env.get("kind") == "gym":
+        data["env"] = _PROCESSES | env
     members = {group: _member(data.get(group, {}), group, group) for group in GROUPS}
     listeners = _section(data["listener"], "listener")
     members["listener"] = {

@@ -51,6 +51,8 @@ class GymConfig(EnvConfig):
         "wrappers, innermost first: a name of Gymnasium's, with env.allow_import also module:Name; "
         "or {name: {argument: value}}"
     )
+    workers: int = key("processes that step its copies; 1: this one", min=1, max=1024)
+    timeout: float = key("seconds that a worker may take for a reset or a step, else it is given up", above=0)
     allow_import: bool = key("whether the modules before the colons of id and wrappers may be imported")
 
     slow: ClassVar[bool] = True
@@ -87,14 +89,20 @@ class GymConfig(EnvConfig):
 
 @register("env", "gym", GymConfig)
 def gym(config: GymConfig, num_envs: int) -> VectorEnv:
-    from rlrun.envs.vector.gym import GymVectorEnv
-
     problems = config.problems()
     if problems:
         raise ValueError("env." + problems[0])
     find(config.id)
     wrappers = [wrapper_of(entry) for entry in config.wrappers]
-    return GymVectorEnv(config.id, num_envs, config.max_steps, config.kwargs, wrappers)
+    if min(config.workers, num_envs) == 1:
+        from rlrun.envs.vector.gym import GymVectorEnv
+
+        return GymVectorEnv(config.id, num_envs, config.max_steps, config.kwargs, wrappers)
+    from rlrun.envs.vector.workers import Making, WorkersEnv
+
+    making = Making(config.id, config.max_steps, config.kwargs, wrappers)
+    named = modules({"id": config.id, "wrappers": config.wrappers})
+    return WorkersEnv(making, num_envs, config.workers, config.timeout, named)
 
 
 def _likely(name: str) -> str:

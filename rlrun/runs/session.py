@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -116,6 +116,9 @@ class Session:
         self.running = self.clock.active.copy()  # as it was before the last update
         self.best = np.full(replicas, np.nan)
         self.failures: dict[int, str] = {}
+        self._lost: dict[int, str] = {}  # why, of replicas that failed since the last update
+        if hasattr(collector.env, "on_loss"):
+            collector.env.on_loss = self._lose
         self.last: dict[str, np.ndarray] = {}  # the newest value [R] of every tag
         self.wall_seconds, self._began = 0.0, time.monotonic()
         self.saved_step = 0  # that of the last checkpoint
@@ -176,7 +179,9 @@ class Session:
         if metrics:
             bad = self.means.add(metrics)
             if bad is not None:
-                self._fail(bad & self.running, metrics)
+                self._lost |= self._unsound(bad, metrics)
+        if self._lost:
+            self._fail()
         converged = self.algo.converged()
         if converged is not None:
             clock.active = clock.active & ~converged
@@ -211,15 +216,29 @@ class Session:
         )
         return min(int((done[self.running].min() + 1) * every) for done, every in intervals)
 
-    def _fail(self, rows: np.ndarray, metrics: Mapping[str, Tensor]) -> None:
-        """End these replicas [R]; their last finite policies stay."""
+    def _unsound(self, rows: np.ndarray, metrics: Mapping[str, Tensor]) -> dict[int, str]:
+        """What is wrong with the metrics of these replicas [R]."""
+        found = {}
         for replica in np.flatnonzero(rows).tolist():
-            tags = [tag for tag, value in metrics.items() if not bool(torch.isfinite(value[replica]))]
+            tag = next(tag for tag, value in metrics.items() if not bool(torch.isfinite(value[replica])))
+            value = float(metrics[tag][replica])
+            found[replica] = f"{tag} is {value} at step {int(self.clock.step[replica])}"
+        return found
+
+    def _lose(self, sub_envs: Sequence[int], reason: str) -> None:
+        """Sub-envs of the training env are lost, and with them their replicas."""
+        self._lost |= {sub_env // self.config.num_envs: reason for sub_env in sub_envs}
+
+    def _fail(self) -> None:
+        """End the replicas that are lost, and were running; their last finite policies stay."""
+        rows = np.zeros_like(self.running)
+        rows[list(self._lost)] = True
+        rows &= self.running
+        for replica in np.flatnonzero(rows).tolist():
+            self.failures[replica] = reason = self._lost[replica]
             label = self.evaluation.replicas[replica].label
-            value = float(metrics[tags[0]][replica])
-            reason = f"{tags[0]} is {value} at step {int(self.clock.step[replica])}"
-            self.failures[replica] = reason
             say(f"replica {replica} ({label}) failed: {reason}; the others go on")
+        self._lost = {}
         self.clock.active = self.clock.active & ~rows
         self.kept.settle(rows & ~self.kept.settled)
 

@@ -47,6 +47,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         wrappers: Sequence[tuple[str, Mapping[str, Any]]] = (),
     ) -> None:
         self.env_id, self.num_envs = env_id, num_envs
+        self.first = 0  # the number of its first sub-env, in messages: there may be others elsewhere
         self._make = Maker(env_id, max_steps, kwargs or {}, wrappers)
         self.envs = [self._make() for _ in range(num_envs)]
         one = self.envs[0]
@@ -97,11 +98,20 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise ValueError(
                 f"env.id {self.env_id}: rlrun passes no reset option {', '.join(sorted(unknown))}"
             )
-        rows = reset_rows(options, self.num_envs)
-        self._seed[rows] = episode_seeds(seed, self._seed)[rows]
-        for i in rows:
-            self._begin(i)
+        mask = np.zeros(self.num_envs, bool)
+        mask[reset_rows(options, self.num_envs)] = True
+        self.begin(episode_seeds(seed, self._seed), mask)
         return self._obs.copy(), {}
+
+    def begin(self, seed: np.ndarray, mask: np.ndarray) -> None:
+        """Begin the episodes of seeds [M], uint64, where `mask` [M] is true."""
+        self._seed[mask] = seed[mask]
+        for i in np.flatnonzero(mask).tolist():
+            self._begin(i)
+
+    def seen(self) -> tuple[np.ndarray, ...]:
+        """What its sub-envs show: obs, reward, terminated, truncated and mask, [M, ...]; not copied."""
+        return self._obs, self._reward, self._terminated, self._truncated, self._mask
 
     def _begin(self, i: int) -> None:
         self._steps[i] = 0
@@ -152,7 +162,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise self._fault(error, i) from error
 
     def _fault(self, error: BaseException, i: int) -> EnvError:
-        return fault(error, self.env_id, at(i, gym_seed(self._seed[i]), int(self._steps[i])))
+        return fault(error, self.env_id, at(self.first + i, gym_seed(self._seed[i]), int(self._steps[i])))
 
     def state(self) -> Arrays:
         """Seed and actions of the episodes under way, [M, ...]; copies."""
