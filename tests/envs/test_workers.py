@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -158,6 +159,24 @@ def test_a_worker_that_is_lost_in_a_judgement_ends_the_run_by_name(
     env._workers[1].process.kill()
     with pytest.raises(EnvError, match="the worker of sub-env 1 died of SIGKILL"):
         env.step(np.zeros(2, np.int64))
+
+
+def test_a_signal_to_all_of_its_processes_stops_a_run_and_loses_nobody(tmp_path: Path) -> None:
+    """As schedulers and terminals send it: workers do not leave before the run has saved."""
+    words = [*PPO, "env=gym", "env.id=CartPole-v1", "env.workers=2", "num_envs=2", "total_steps=200000"]
+    line = [sys.executable, "-m", "rlrun", *words, "eval.episodes=1", "log.plot=false"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, start_new_session=True
+    )
+    until = time.monotonic() + 60
+    while not any(f.stat().st_size for f in tmp_path.rglob("metrics.jsonl")) and time.monotonic() < until:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGTERM)
+    _, err = run.communicate(timeout=30)
+    assert run.returncode == 143, err
+    (folder,) = (path.parent for path in tmp_path.rglob("run.json"))
+    assert RunFolder(folder).status()["status"] == "interrupted" and "failed" not in err.decode()
 
 
 def test_workers_do_not_outlive_the_run(tmp_path: Path) -> None:

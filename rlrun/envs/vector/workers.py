@@ -7,6 +7,7 @@ AsyncVectorEnv can neither save its environments nor go on without one that is l
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -29,8 +30,10 @@ from rlrun.config.keys import EnvError
 from rlrun.envs.vector.base import Arrays, Step, episode_seeds, reset_rows
 from rlrun.envs.vector.gym import GymVectorEnv
 
+_SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 _LEAVING = 1.0  # seconds that a worker has to close its environments
 _pipes: weakref.WeakSet[Connection] = weakref.WeakSet()  # this process's ends of them
+_processes: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()  # and whose children they are
 
 
 class _Lost(Exception):
@@ -84,6 +87,8 @@ def _serve(
     count: int,
 ) -> None:
     """A worker's life: do what comes through the pipe, until nothing can come any more."""
+    for number in _SIGNALS:  # of the whole group, perhaps: the process that it works for decides what to do
+        signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_outlive_not, args=(parent,), daemon=True).start()
     for inherited in list(_pipes):  # of a process that was forked: who holds them would keep others alive
         inherited.close()
@@ -113,6 +118,12 @@ def _outlive_not(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.2)
     os._exit(1)
+
+
+def _end_all() -> None:
+    for process, parent in list(_processes.items()):
+        if parent == os.getpid():
+            process.kill()
 
 
 def _lines(error: BaseException) -> list[str]:
@@ -170,6 +181,9 @@ class WorkersEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
             its.close()
+            if not _processes:  # so that it comes before multiprocessing's own, which would wait for them
+                atexit.register(_end_all)
+            _processes[process] = os.getpid()
             self._workers.append(_Worker(process, ours, slice(int(rows[0]), int(rows[-1]) + 1)))
         self._collect(self._workers)
 
