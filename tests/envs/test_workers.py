@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -148,6 +149,17 @@ def test_a_worker_that_is_lost_ends_its_replica_alone(
     assert other == right.summary["replicas"][1]
     assert "the others go on" in capsys.readouterr().err
     assert RunFolder(result.folder).status()["status"] == "failed"
+
+
+def test_workers_may_be_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where a process cannot be forked."""
+    monkeypatch.setattr(multiprocessing, "get_all_start_methods", lambda: ["spawn"])
+    one, two = (make("gym", 2, "id=CartPole-v1", f"workers={n}") for n in (1, 2))
+    assert [type(worker.process).__name__ for worker in two._workers] == ["SpawnProcess"] * 2
+    np.testing.assert_array_equal(one.reset(seed=seeds(2))[0], two.reset(seed=seeds(2))[0])
+    for action in random_actions(one, 5):
+        assert_equal_steps(one.step(action), two.step(action))
+    two.close()
 
 
 def test_a_worker_that_is_lost_in_a_judgement_ends_the_run_by_name(

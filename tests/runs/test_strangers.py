@@ -26,7 +26,7 @@ import rlrun
 from rlrun import cli
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
-from rlrun.files import WriteError
+from rlrun.files import WriteError, inflate, read_json
 from rlrun.runs.folder import RunFolder
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "run-0.1.0"  # dqn with an LSTM: 38 updates, two replicas
@@ -626,3 +626,13 @@ def test_no_folder_is_made_through_what_is_none(tmp_path: Path) -> None:
         with pytest.raises(WriteError, match="a link, or no folder: delete it"):
             RunFolder(tmp_path).folder_for(tmp_path / "tb" / name / "seed=1")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tb"]
+
+
+def test_no_file_is_believed_to_be_as_large_as_it_says(tmp_path: Path) -> None:
+    (tmp_path / "crowd.json").write_text("[" + "{}," * (1 << 17) + "{}]")
+    with pytest.raises(ValueError, match="more than 131,072 lists and mappings"):
+        read_json(tmp_path / "crowd.json", 1 << 24)
+    rows = b"2024-01-01,1.0\n"
+    assert inflate(gzip.compress(rows * 10_000), 1 << 30) == rows * 10_000  # what is short may be dense
+    with pytest.raises(ValueError, match=r"holds more than 16,777,216 bytes"):
+        inflate(gzip.compress(rows * 1_500_000), 1 << 30)
