@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -176,6 +176,8 @@ class Session:
 
     def on_step(self, clock: Clock, metrics: dict[str, Tensor]) -> None:
         """After every update: record, judge and save what is due."""
+        if self._lost:  # what their sub-envs seem to have played since is nobody's
+            self.collector.stats.take(self._rows(self._lost))
         if metrics:
             bad = self.means.add(metrics)
             if bad is not None:
@@ -225,15 +227,18 @@ class Session:
             found[replica] = f"{tag} is {value} at step {int(self.clock.step[replica])}"
         return found
 
+    def _rows(self, replicas: Iterable[int]) -> np.ndarray:
+        rows = np.zeros_like(self.running)
+        rows[list(replicas)] = True
+        return rows
+
     def _lose(self, sub_envs: Sequence[int], reason: str) -> None:
         """Sub-envs of the training env are lost, and with them their replicas."""
         self._lost |= {sub_env // self.config.num_envs: reason for sub_env in sub_envs}
 
     def _fail(self) -> None:
         """End the replicas that are lost, and were running; their last finite policies stay."""
-        rows = np.zeros_like(self.running)
-        rows[list(self._lost)] = True
-        rows &= self.running
+        rows = self._rows(self._lost) & self.running
         for replica in np.flatnonzero(rows).tolist():
             self.failures[replica] = reason = self._lost[replica]
             label = self.evaluation.replicas[replica].label

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -147,6 +148,8 @@ def test_a_worker_that_is_lost_ends_its_replica_alone(
     row, other = result.summary["replicas"]
     assert result.exit_code == 1 and expected in row["failed"] and row["eval_return"] is None
     assert other == right.summary["replicas"][1]
+    records = map(json.loads, (result.folder / "metrics.jsonl").read_text().splitlines())
+    assert {each["replica"] for each in records if "train/length" in each} == {1}  # it ended no episode
     assert "the others go on" in capsys.readouterr().err
     assert RunFolder(result.folder).status()["status"] == "failed"
 
