@@ -15,7 +15,7 @@ from rlrun.cli.words import failed, refuse
 from rlrun.config import ConfigError
 from rlrun.config.keys import EnvError, legible
 from rlrun.files import WriteError
-from rlrun.runs.process import Failed
+from rlrun.runs.process import Failed, Stopped, asked
 
 HELP = """\
 usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml says
@@ -58,6 +58,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     try:
         return _dispatch(words, as_json)
     except (ConfigError, EnvError) as error:
+        if signum := asked():  # it broke into a library that swallowed it, and went on with half of its work
+            raise Stopped(signum) from None
         return refuse(error, as_json)
     except (Failed, WriteError) as error:
         return failed(error, as_json)

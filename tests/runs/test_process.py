@@ -479,3 +479,19 @@ def test_the_outermost_call_tells_the_phase(calls: list[str], phase: str) -> Non
         exec("def outer(): return inner()", names)
         told = names["outer"]  # type: ignore[assignment]
     assert told().startswith(f"{phase} (test_process.py:")
+
+
+def test_a_signal_that_a_library_swallows_is_no_bad_config(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it left half done would be refused, in words about nothing that the user wrote."""
+
+    def swallowed(*_: Any) -> None:
+        with suppress(BaseException):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(1)
+        raise ConfigError("unknown key defaults")
+
+    monkeypatch.setattr("rlrun.config.compose.resolve", swallowed)
+    assert cli.main(TRAIN) == 143
+    assert "unknown key" not in capsys.readouterr().err
