@@ -28,7 +28,7 @@ _NO_LINKS = getattr(os, "O_NOFOLLOW", 0)
 _CAREFULLY = sum(getattr(os, name, 0) for name in ("O_NONBLOCK", "O_BINARY"))
 _LARGEST = 1 << 34  # bytes of a file whose size is given by another file
 _DENSE = 1 << 17  # lists and mappings in a JSON text
-_PACKED = 30  # times that text in time order is compressed at the most, where it is long
+_PACKED = 100  # times that text in time order is compressed at the most, where it is long
 
 
 def _open(path: Path, flags: int = os.O_RDONLY, *, links: bool = False) -> int:
@@ -98,10 +98,13 @@ def inflate(data: bytes, limit: int) -> bytes:
     """What gzip has compressed; ValueError beyond `limit` bytes, and of what swells as no table does."""
     limit = min(limit, max(_PACKED * len(data), 1 << 24))
     with gzip.GzipFile(fileobj=io.BytesIO(data)) as file:
-        found = file.read(limit + 1)
-    if len(found) > limit:
-        raise ValueError(f"it holds more than {limit:,} bytes, compressed to {len(data):,}")
-    return found
+        count = 0
+        while chunk := file.read(1 << 20):  # counted before it is held
+            count += len(chunk)
+            if count > limit:
+                raise ValueError(f"it holds more than {limit:,} bytes, compressed to {len(data):,}")
+        file.rewind()
+        return file.read()
 
 
 def lines_of(path: Path, most: int) -> Iterator[bytes]:

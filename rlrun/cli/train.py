@@ -127,18 +127,11 @@ def _check_sweep(overrides: list[str], config_dir: str | None, yes: bool) -> Non
         configs.setdefault(config_hash(replace(config, seed=0)), (job, config))
         if time.monotonic() > until:
             break
-    from rlrun.runs.memory import glance, prepared
+    from rlrun.runs.memory import glance
     from rlrun.runs.place import require_place
 
-    def complete(config: RunConfig) -> None:
-        prepared(config)
-        if config.init_from:
-            from rlrun.runs.load import source_of
-
-            source_of(config.init_from)
-
     require_place(asked.folder, "hydra.sweep.dir", asked.folder.parent)
-    for check in (glance, complete):  # the first without torch
+    for check in (glance, _complete):  # the first without torch
         for job, config in configs.values():
             with _named(job):
                 check(config)
@@ -158,11 +151,21 @@ def _named(job: Sequence[str]) -> Iterator[None]:
 
 def _check_run(config: RunConfig, place: str) -> None:
     """Refuse a bad run before Hydra makes its folder."""
-    from rlrun.runs.memory import prepared
     from rlrun.runs.place import require_place
 
     require_place(Path(place), "hydra.run.dir", place)
+    _complete(config)
+
+
+def _complete(config: RunConfig) -> None:
+    """ConfigError where a run would not fit into memory, or begins with what is not there."""
+    from rlrun.runs.memory import prepared
+
     prepared(config)
+    if config.init_from:
+        from rlrun.runs.load import source_of
+
+        source_of(config.init_from)
 
 
 class _JobFailed(Exception):

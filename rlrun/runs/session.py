@@ -181,7 +181,7 @@ class Session:
         if metrics:
             bad = self.means.add(metrics)
             if bad is not None:
-                self._lost |= self._unsound(bad, metrics)
+                self._lost = self._unsound(bad & self.running, metrics) | self._lost
         if self._lost:
             self._fail()
         converged = self.algo.converged()

@@ -126,6 +126,7 @@ def test_looking_takes_no_longer_than_it_may(
     [
         (["hydra.run.dir=/proc/x", "total_steps=10"], "hydra.run.dir is /proc/x"),
         (["hydra.run.dir=mine", "algo=dqn", "env=pendulum"], "cannot work with box actions"),
+        (["hydra.run.dir=mine", "algo=dqn", "init_from=nowhere"], "nowhere is not a run folder"),
         (["hydra.job.chdir=maybe"], "hydra.job.chdir"),
         (["hydra.nope=1"], "unknown key hydra.nope"),
         (["hydra/launcher=nope"], "there is no config hydra/launcher/nope"),
