@@ -165,10 +165,8 @@ def test_workers_may_be_spawned(monkeypatch: pytest.MonkeyPatch) -> None:
     two.close()
 
 
-def test_a_worker_that_is_lost_in_a_judgement_ends_the_run_by_name(
-    worked: type[Env], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """An episode that nobody played has no score."""
+def test_a_worker_that_is_lost_where_nobody_goes_on_is_an_error(worked: type[Env]) -> None:
+    """As in an evaluation: an episode that nobody played has no score."""
     env = make("gym", 2, f"id={ID}", "workers=2")
     env.reset(seed=seeds(2))
     env._workers[1].process.kill()
