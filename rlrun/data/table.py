@@ -13,7 +13,7 @@ import math
 import zlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -37,19 +37,26 @@ class DataSpec:
 
     index: np.ndarray  # [rows], int64 or datetime64[ns], strictly increasing
     columns: tuple[str, ...]
-    lookback: int  # rows seen back
+    lookback: int  # rows before the first one that can be observed
     horizon: int = 0  # rows that a decision reaches ahead
     delay: int = 1  # rows from a decision to its fill
     periods_per_year: float | None = None
     sha256: str = ""
+    within: np.ndarray | None = None  # the rows that can be observed, where gaps leave more of them out
+    notes: tuple[str, ...] = ()  # what a reader of results should know about the data
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows that can be observed, int64 [usable]: those with their whole past before them."""
+        return np.arange(self.lookback, len(self.index)) if self.within is None else self.within
 
     @property
     def usable(self) -> int:
-        """Rows that have `lookback` rows before them."""
-        return len(self.index) - self.lookback
+        """How many rows can be observed."""
+        return len(self.rows)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Series:
     """A table in time order: index [rows], values float64 [rows, columns]."""
 
@@ -57,6 +64,8 @@ class Series:
     columns: tuple[str, ...]
     values: np.ndarray
     sha256: str = ""  # of the index and values, not of the file: compression does not matter
+    breaks: np.ndarray = field(default_factory=lambda: np.empty(0, np.int64))  # rows that begin anew
+    notes: tuple[str, ...] = ()  # what was done to the file's rows
 
 
 def read_csv(path: Path, time: str, columns: Sequence[str] | None = None) -> Series:

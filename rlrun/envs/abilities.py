@@ -36,6 +36,9 @@ class Abilities:
     sums: tuple[str, ...] = ()  # those of them also worth adding up over a run
     data_spec: DataSpec | None = None  # of a time-indexed environment
     baselines: Mapping[str, Baseline] = field(default_factory=dict)  # fixed policies to compare with
+    holdings: Mapping[str, float] = field(default_factory=dict)  # the position that some of those never leave
+    recorded: tuple[str, ...] = ()  # info arrays [M] that are kept of every step of a test
+    scaling: Callable[[np.ndarray], np.ndarray] | None = None  # windows [R, 2] -> mean, deviation [R, 2, F]
     masks: Callable[[], np.ndarray] | None = None  # which actions are allowed now, bool [M, A]
     self_test: Callable[[], Trial] | None = None  # tries it out; ConfigError where it breaks its word
 

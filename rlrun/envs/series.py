@@ -1,41 +1,64 @@
-"""Time series: reading and checking a table, and the config of trading one of its columns.
+"""Time series: the config of trading one column of a table.
 
 `env=trading` is the shipped WTI crude oil series, `env=series env.path=my.csv` one's own; both are
 judged by `eval=walk_forward`.
-A file that could mislead is refused: every problem is named by line and column, the first
-three of a kind, with what to do about it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.config import key
-from rlrun.data.table import SHIPPED, DataError, Series, instead, read_csv
+from rlrun.data.market import Market, market
+from rlrun.data.table import SHIPPED, DataError, Series, read_csv
 from rlrun.envs import EnvConfig
 from rlrun.registry import register
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
+    from rlrun.envs.vector.accounts import Account
+
 
 @dataclass
 class SeriesConfig(EnvConfig):
-    """A table, and how one trades it."""
+    """A table, what is seen of it, and how one trades it."""
 
     path: str = key("a .csv or .csv.gz file, or the name of a shipped series such as wti_daily", path=True)
     time: str = key("the column of time stamps (ISO 8601) or integers, strictly increasing")
     columns: list[str] | None = key("the columns to use; null: all but the time")
     price: str | None = key("the column that is traded; null: the first of columns")
-    lookback: int = key("rows seen back: log returns of the price, in percent, and the other columns", min=1)
+    features: list[str] = key(
+        "what is seen of each row: default (the price's change and the other columns as they are), "
+        "column X, return X 5, diff X 5, lag X 5, mean X 24, std X 24, zscore X 24, volatility X 24 "
+        "(over so many rows back), hour, weekday, month"
+    )
+    lag: Any = key("how much later columns are known than their rows say: {column: rows, or 2h}; null: not")
+    scale: str = key(
+        "fit: what is seen of the columns is standardised, by the fold's own fit rows; none: as it is",
+        choices=("fit", "none"),
+    )
+    lookback: int = key("rows seen back, of every feature", min=1)
     delay: int = key(
         "rows from a decision to its fill; 0 fills at the very price that was seen", min=0, max=1000
     )
-    cost: float = key("cost of moving the position by 1, as a share of equity", min=0)
+    fill: str = key(
+        "close: at the price of the row; open: at env.open, of the same row", choices=("close", "open")
+    )
+    open: str | None = key("the column of prices at the beginning of a row, for env.fill=open")
+    account: str = key(
+        "share: a position is a share of the equity, held there (so that a short which loses is made "
+        "smaller without a charge); fixed: a number of contracts, at any price",
+        choices=("share", "fixed"),
+    )
+    unit: float = key("account=fixed: how much of the priced thing one contract is", above=0)
+    capital: float | None = key("account=fixed: the money that the account begins with", above=0)
+    ruin: float = key("equity at which an account is closed, as a share of its beginning", above=0, below=1)
+    cost: float = key("cost of trading, as a share of the value that is traded", min=0)
+    fee: float = key("cost of trading, in money for each unit that is traded", min=0)
     actions: str = key(
         "discrete: short, flat, long; continuous: any position from -1 to 1",
         choices=("discrete", "continuous"),
@@ -48,58 +71,104 @@ class SeriesConfig(EnvConfig):
         found = super().problems()
         if self.columns is not None and not self.columns:
             found.append("columns is empty: name at least one, or null for all")
-        if self.columns and self.price is not None and self.price not in self.columns:
-            found.append(f"price is {self.price}: it must be one of columns ({', '.join(self.columns)})")
+        for what in ("price", "open"):
+            name = getattr(self, what)
+            if self.columns and name is not None and name not in self.columns:
+                found.append(f"{what} is {name}: it must be one of columns ({', '.join(self.columns)})")
         if self.columns and self.time in self.columns:
             found.append(f"columns holds the time column {self.time}: leave it out")
+        if not self.features:
+            found.append("features is empty: name at least one, or [default]")
+        if self.lag is not None and not isinstance(self.lag, dict):
+            found.append(f"lag is {self.lag}: give it as {{column: rows, or 2h}}")
+        if (self.account == "fixed") != (self.capital is not None):
+            found.append(
+                f"capital is {self.capital}: "
+                + (
+                    "account=fixed needs the money that it begins with"
+                    if self.capital is None
+                    else "it has no effect under account=share, which begins with 1: null, or account=fixed"
+                )
+            )
+        if (self.fill == "open") != (self.open is not None):
+            found.append("fill=open goes with env.open, the column of opening prices; fill=close without")
+        if self.fill == "open" and self.delay == 0:
+            found.append("delay is 0: fill=open fills at the next row's open at the earliest, use delay=1")
         return found
+
+    def money(self) -> Account:
+        """What positions earn and cost."""
+        from rlrun.envs.vector.accounts import fixed, share
+
+        if self.capital is None:
+            return share(self.cost, self.fee)
+        return fixed(self.cost, self.fee, self.unit, self.capital)
 
 
 @register("env", "series", SeriesConfig)
 def series(config: SeriesConfig, num_envs: int) -> VectorEnv:
-    return trading(num_envs, config, load_series(config))
+    return trading(num_envs, config, load_market(config))
 
 
-def trading(num_envs: int, config: SeriesConfig, series: Series) -> VectorEnv:
+def trading(num_envs: int, config: SeriesConfig, market: Market) -> VectorEnv:
     """Trading one column of a table, as the config says."""
     from rlrun.envs.vector.series import Trading
 
-    try:
-        return Trading(
-            num_envs,
-            config.max_steps,
-            series,
-            price=config.price,
-            lookback=config.lookback,
-            delay=config.delay,
-            cost=config.cost,
-            actions=config.actions,
-            periods_per_year=config.periods_per_year,
-        )
-    except DataError as error:
-        raise DataError(f"{config.path}: {error}") from None
+    return Trading(
+        num_envs,
+        config.max_steps,
+        market,
+        config.money(),
+        lookback=config.lookback,
+        delay=config.delay,
+        ruin=config.ruin,
+        actions=config.actions,
+    )
 
 
-def load_series(config: SeriesConfig) -> Series:
-    """The table that a config names, checked to be usable for trading.
+def load_market(config: SeriesConfig) -> Market:
+    """The table that a config names, ready to be traded on; read once in a process.
 
     Raises:
-        DataError: the file is missing or damaged, or a price is not positive.
+        DataError: the file is missing or damaged, or cannot be used as the config says.
     """
     path = Path(config.path)
     shipped = SHIPPED / f"{config.path}.csv.gz"
     if path.name == config.path and shipped.is_file():
         path = shipped
-    series = read_csv(path, config.time, config.columns)
-    name = config.price or series.columns[0]
-    if name not in series.columns:
-        raise DataError(f"{path}: env.price is {name}{instead(name, series.columns)}")
-    prices = series.values[:, series.columns.index(name)]
-    low = np.flatnonzero(prices <= 0)
-    if low.size:
-        where = "; ".join(f"{prices[i]:g} at {series.index[i]}" for i in low[:3])
-        raise DataError(
-            f"{path}: the price column {name} must be positive, but is {where} ({low.size} in all): "
-            "choose another by env.price, or drop these rows"
+    try:
+        columns = None if config.columns is None else tuple(config.columns)
+        series = _read(path, _version(path), config.time, columns)
+        return _prepared(
+            series,
+            price=config.price,
+            opens=config.open,
+            features=tuple(config.features),
+            lag=tuple((config.lag or {}).items()),
+            positive=config.account == "share",
+            scaled=config.scale == "fit",
+            lookback=config.lookback,
+            delay=config.delay,
+            periods_per_year=config.periods_per_year,
         )
-    return series
+    except DataError as error:
+        text = str(error)
+        raise DataError(text if str(path) in text else f"{path}: {text}") from None
+
+
+def _version(path: Path) -> tuple[int, ...]:
+    try:
+        about = path.stat()
+    except OSError:
+        return ()  # reading says what is wrong
+    return about.st_mtime_ns, about.st_size, about.st_ino
+
+
+@lru_cache(maxsize=1)  # an env to look at, one to train in and one to judge in share a table
+def _read(path: Path, version: tuple[int, ...], time: str, columns: tuple[str, ...] | None) -> Series:
+    return read_csv(path, time, columns)
+
+
+@lru_cache(maxsize=1)
+def _prepared(series: Series, **how: Any) -> Market:
+    return market(series, **how | {"lag": dict(how["lag"])})

@@ -65,6 +65,7 @@ class SplitConfig:
     )
     gap: int | str = key("rows between train and test; auto: the env's horizon + delay", min=0)
     validation: ValidationConfig = key("choosing the policy")
+    folds: list[int] | None = key("the numbers of the folds to train and test; null: all of them")
     final_holdout: float = key("last share of the data, which no fold touches", min=0, below=1)
 
     def problems(self) -> list[str]:
@@ -81,6 +82,10 @@ class SplitConfig:
         if (sliding or self.align == "start") and self.train_size is None:
             which = "scheme=sliding" if sliding else "align=start"
             found.append(f"train_size is null: {which} needs the rows of a train window")
+        if self.folds is not None and (
+            not self.folds or sorted(set(self.folds) & set(range(self.n_folds))) != sorted(self.folds)
+        ):
+            found.append(f"folds is {self.folds}: it must name some of 0 to {self.n_folds - 1}, each once")
         if not self.validation.size and self.validation.every is not None:
             found.append("validation.every has no effect with validation.size=0: remove it")
         return found
@@ -123,6 +128,10 @@ class Plan:
     def holdout(self) -> Window | None:
         """The rows that no fold touches."""
         return (self.n, self.n_rows) if self.n < self.n_rows else None
+
+    def chosen(self, numbers: Sequence[int] | None) -> list[Fold]:
+        """The folds of these numbers, in order; all by default."""
+        return [fold for fold in self.folds if numbers is None or fold.number in numbers]
 
     def score_last(self, fold: Fold) -> bool:
         """Whether the test's last row has a successor that may be read."""

@@ -2,14 +2,15 @@
 
 Replica fold * S + s trains on fold's fit window with seed s. Its policy is chosen on the
 validation window, which follows the fit window after a gap, and scored once on the test
-window after that. The score is `info["pnl"]`, the env's own account, whatever reward the
-agent learned from. Training envs are bounded to their fit windows: a row outside cannot be
-read, so what an agent learns does not depend on the rest of the data.
+window after that. The score is the sum of `info["score"]`, whatever reward the agent learned
+from. Training envs are bounded to their fit windows: a row outside cannot be read, and what
+observations are standardised by comes from there too, so that what an agent learns does not
+depend on the rest of the data.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +31,9 @@ if TYPE_CHECKING:
     from rlrun.config.run import RunConfig
     from rlrun.rng import Stream
 
-_STEPS = ("t", "pnl", "gross", "cost", "equity", "position", "scored")  # what test_steps.csv.gz holds
+_OFTEN = 20  # validations of a run, if they are cheap
+_SHARE = 0.25  # of the steps of a run that validating may take
+_PASSES = (3, 300)  # over the fit rows: with fewer little is learned, with more they are learned by heart
 
 
 @dataclass
@@ -52,13 +55,15 @@ class WalkForwardConfig(folds.SplitConfig):
         "greedy: the best guess; sampled: the stochastic policy as it is", choices=("greedy", "sampled")
     )
     liquidate: bool = key("close the position at the end of a window, at cost")
-    baseline: str = key("the one baseline that the headline compares with, declared beforehand")
-    baselines: list[str] = key("those of the env's baselines that are shown")
+    baseline: str | None = key(
+        "the one baseline that the headline compares with, declared beforehand; null: the env's first"
+    )
+    baselines: list[str] | None = key("those of the env's baselines that are shown; null: all")
     stats: StatsConfig = key("intervals")
 
     def problems(self) -> list[str]:
         found = folds.rows_or_auto({"warmup": self.warmup}) + super().problems()
-        if self.baseline not in self.baselines:
+        if self.baselines is not None and self.baseline not in (None, *self.baselines):
             found.append(
                 f"baseline is {self.baseline}: it must be one of baselines ({', '.join(self.baselines)})"
             )
@@ -91,40 +96,84 @@ class WalkForward(Evaluation):
         self.split = folds.plan(
             config, data.usable, data.lookback, data.horizon, data.delay, data.index[data.lookback :]
         )
-        self.plan = self.split.to_json()
         self.warmup = _warmup(config, run, data.lookback)
         self.split.check_warmup(self.warmup)
-        pairs = [
-            (fold, seed) for fold in self.split.folds for seed in range(run.seed, run.seed + run.replicas)
-        ]
+        seeds = range(run.seed, run.seed + run.replicas)
+        pairs = [(fold, seed) for fold in self.split.chosen(config.folds) for seed in seeds]
         self.replicas = [Replica(i, seed, fold.number) for i, (fold, seed) in enumerate(pairs)]
         self.folds = [fold for fold, _ in pairs]  # of each replica
         self.best = (config.validation.metric, config.validation.mode) if config.validation.size else None
-        self.every = config.validation.every or max(run.total_steps // 20, 1)
+        self.every = config.validation.every or self._rarely(run.total_steps, run.num_envs)
         self.env = envs.make(run.env, len(self.replicas))
-        for name in config.baselines:
-            known = envs.abilities(self.env).baselines
-            if name not in known:
-                raise ConfigError(f"eval.baselines names {name}: this env has {', '.join(known)}")
+        self.offers = envs.abilities(self.env)
+        self.baselines = self._chosen(config)
+        self.plan = self.split.to_json() | {"baselines": self.baselines}
         self.mode: Mode = "greedy" if config.test_policy == "greedy" else "sample"
+        self.windows: dict[str, np.ndarray] = {
+            name: np.array([fold.windows[name] for fold in self.folds]) for name in self.folds[0].windows
+        }
+        if self.offers.scaling is not None:
+            self.scaling = self.offers.scaling(self.windows["fit"])
+        self.remarks = [*data.notes, *self._passes(run.total_steps)]
+
+    def _chosen(self, config: WalkForwardConfig) -> list[str]:
+        """The baselines that are shown, the one of the headline first."""
+        known = self.offers.baselines
+        shown = list(known) if config.baselines is None else config.baselines
+        first = config.baseline or next(iter(shown), None)
+        for name in (first, *shown):
+            if name not in known:
+                raise ConfigError(f"eval.baselines names {name}: this env has {', '.join(known) or 'none'}")
+        return [str(first), *(name for name in shown if name != first)]
+
+    def _rarely(self, total_steps: int, num_envs: int) -> int:
+        """Env steps between validations that take no more of a run's time than they may."""
+        rows = max((fold.val[1] - fold.val[0] for fold in self.folds if fold.val), default=0) + self.warmup
+        most = int(_SHARE / (1 - _SHARE) * total_steps / num_envs / max(rows, 1)) - 1  # the last one is twice
+        return max(total_steps // min(max(most, 1), _OFTEN), 1)
+
+    def _passes(self, total_steps: int) -> list[str]:
+        rows = [fold.fit[1] - fold.fit[0] for fold in self.folds]
+        least, most = total_steps / max(rows), total_steps / min(rows)
+        said = f"{total_steps:,} steps are {least:.1f}"
+        said += (f" to {most:.1f}" if round(least, 1) < round(most, 1) else "") + " passes over the fit rows"
+        if least < _PASSES[0]:
+            return [f"{said}: few, total_steps={_PASSES[0] * 10 * max(rows)} makes {_PASSES[0] * 10}"]
+        return [f"{said}: many, what is learned may be these rows by heart"] if most > _PASSES[1] else [said]
 
     def training_options(self, num_envs: int) -> dict[str, Any]:
-        windows = np.array([fold.fit for fold in self.folds])
+        return self._known(
+            {
+                "window": self.windows["fit"].repeat(num_envs, 0),
+                "episode_steps": self.config.episode_steps,
+                "liquidate": self.config.liquidate,
+                "scaling": None if self.scaling is None else self.scaling.repeat(num_envs, 0),
+            }
+        )
+
+    def _known(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Those of the reset options that this env has."""
+        names = getattr(self.env, "reset_options", ())
         return {
-            "window": windows.repeat(num_envs, 0),
-            "episode_steps": self.config.episode_steps,
-            "liquidate": self.config.liquidate,
+            name: value
+            for name, value in options.items()
+            if name in names and not (name == "scaling" and value is None)
         }
 
-    def play(self, algo: Algorithm, name: str, step: np.ndarray) -> tuple[Played, dict[str, np.ndarray]]:
-        """One pass of every replica over its window `name`: "val" or "test"."""
+    def play(
+        self, algo: Algorithm, name: str, step: np.ndarray, **more: Any
+    ) -> tuple[Played, dict[str, np.ndarray]]:
+        """One pass of every replica over its window `name`: "val" or "test"; `more` reset options."""
         test = name == "test"
         options = {
-            "window": np.array([fold.windows[name] for fold in self.folds]),
+            "window": self.windows[name],
             "warmup": self.warmup,
             "episode_steps": 0,
             "score_last": np.array([test and self.split.score_last(fold) for fold in self.folds]),
+            "across": True,
             "liquidate": self.config.liquidate,
+            "scaling": self.scaling,
+            **more,
         }
         return run_episodes(
             algo,
@@ -136,28 +185,44 @@ class WalkForward(Evaluation):
             step=step,
             device=self.run.device,
             dtype=self.run.dtype,
-            options=options,
-            record=_STEPS if test else (),
+            options=self._known(options),
+            record=("t", "scored", *self.offers.recorded) if test else (),
         )
+
+    def hold(self, name: str, step: np.ndarray) -> tuple[Played, dict[str, np.ndarray]]:
+        """A baseline's pass over the tests.
+
+        What holds one position is not closed between them: it is taken before the first one, and
+        given up after the last, whose costs are theirs.
+        """
+        more = {}
+        if name in self.offers.holdings:
+            first, last = self.split.folds[0].number, self.split.folds[-1].number
+            more = {
+                "holding": self.offers.holdings[name],
+                "entered": np.array([fold.number != first for fold in self.folds]),
+                "liquidate": np.array([fold.number == last for fold in self.folds]),
+            }
+        return self.play(_Baseline(self.env, name), "test", step, **more)
 
     def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:
         if self.best is None:
             return {}
         scores, _ = self.play(algo, "val", step)
-        return {"val/score": scores.info["pnl"][:, 0]}
+        return {"val/score": scores.info["score"][:, 0]}
 
     def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
         played, agent = self.play(algo, "test", step)
         validated = self.periodic(algo, step).get("val/score")
         traces = {"agent": agent}
         sums = {}
-        for name in self.config.baselines:
-            fixed, traces[name] = self.play(_Baseline(self.env, name), "test", step)
-            sums[name] = fixed.info["pnl"][:, 0]
+        for name in self.baselines:
+            fixed, traces[name] = self.hold(name, step)
+            sums[name] = fixed.info["score"][:, 0]
         results = []
         for i, fold in enumerate(self.folds):
             result: dict[str, Any] = {
-                "eval_return": float(played.info["pnl"][i, 0]),
+                "eval_return": float(played.info["score"][i, 0]),
                 "eval_return_std": 0.0,
                 "eval_episodes": 1,
                 "test_rows": list(fold.test),
@@ -165,38 +230,57 @@ class WalkForward(Evaluation):
             }
             if validated is not None:
                 result["val_score"] = float(validated[i])
+            if (ruin := self._ruin(agent, i)) is not None:
+                result["ruined"] = ruin
             results.append(result)
-        rows = [row for replica in self.replicas for row in step_rows(replica, traces, self.data.index)]
-        pnl = [f"pnl_{name}" for name in self.config.baselines]
-        return Scores(results, StepTable(["time", "replica", "seed", "fold", *_STEPS[:-1], *pnl], rows))
+        return Scores(results, self._steps(traces))
+
+    def _ruin(self, trace: Mapping[str, np.ndarray], replica: int) -> str | int | None:
+        """When the account of a replica was ruined."""
+        if "ruined" not in trace or not (ruined := trace["ruined"][replica, 0] == 1.0).any():
+            return None
+        return folds.label(self.data.index[int(trace["t"][replica, 0, ruined.argmax()])])
+
+    def _steps(self, traces: Mapping[str, Mapping[str, np.ndarray]]) -> StepTable:
+        """All that is recorded of every row of every test, for the agent and beside it each baseline."""
+        names = self.offers.recorded
+        header = ["time", "replica", "seed", "fold", "t"]
+        header += [name if who == "agent" else f"{name}_{who}" for who in traces for name in names]
+        rows: list[list[Any]] = []
+        for replica, fold in zip(self.replicas, self.folds, strict=True):
+            low, high = fold.test
+            reached = self.data.rows[low + 1 : high + self.split.score_last(fold)]
+            own = [recorded(trace, replica.index, reached, names) for trace in traces.values()]
+            columns = [column for each in own for column in each]
+            who = replica.index, replica.seed, replica.fold
+            for t, *values in zip(reached.tolist(), *columns, strict=True):
+                rows.append([folds.label(self.data.index[t]), *who, t, *values])
+        return StepTable(header, rows)
 
     def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> Scores:
         raise NotImplementedError("a test is scored once")
 
 
-def step_rows(
-    replica: Replica, traces: Mapping[str, Mapping[str, np.ndarray]], index: np.ndarray
-) -> Iterator[list[Any]]:
-    """A line for every step of a replica that any policy scored; what did not score it is left empty.
+def recorded(
+    trace: Mapping[str, np.ndarray], replica: int, rows: np.ndarray, names: Sequence[str]
+) -> list[list[str]]:
+    """Columns of numbers as text, a cell for each of the data `rows`, from info arrays [R, 1, T].
 
-    `traces` holds the info arrays [R, 1, T] of the agent and of each baseline, by name.
+    Where nothing was scored it is 0, after an end too; but what is left of an account stays.
     """
-    own = {
-        policy: {name: values[replica.index, 0] for name, values in trace.items()}
-        for policy, trace in traces.items()
-    }
-    for k in range(max(len(trace["t"]) for trace in own.values())):
-        scored = {
-            policy: {name: values[k] for name, values in trace.items()}
-            for policy, trace in own.items()
-            if k < len(trace["t"]) and trace["scored"][k] == 1.0
-        }
-        if scored:
-            t = int(next(iter(scored.values()))["t"])
-            agent = [repr(float(scored["agent"][n])) if "agent" in scored else "" for n in _STEPS[1:-1]]
-            others = [policy for policy in traces if policy != "agent"]
-            pnl = [repr(float(scored[policy]["pnl"])) if policy in scored else "" for policy in others]
-            yield [folds.label(index[t]), *(replica.index, replica.seed, replica.fold), t, *agent, *pnl]
+    scored = trace["scored"][replica, 0] == 1.0
+    at = np.searchsorted(rows, trace["t"][replica, 0, scored])
+    out = []
+    for name in names:
+        column = np.zeros(len(rows))
+        column[at] = trace[name][replica, 0, scored]
+        if name in _STAYS and len(at):
+            column[at[-1] + 1 :] = column[at[-1]]
+        out.append([repr(value) for value in column.tolist()])
+    return out
+
+
+_STAYS = ("equity", "ruined")
 
 
 def _warmup(config: WalkForwardConfig, run: RunConfig, lookback: int) -> int:

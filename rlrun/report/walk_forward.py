@@ -23,13 +23,13 @@ class _Run:
     policy: str
     fold: int
     seed: int | None
-    time: np.ndarray  # [steps], of the row at which pnl is booked
-    pnl: np.ndarray  # [steps]
+    time: np.ndarray  # [steps], of the row at which scores are booked
+    scores: np.ndarray  # [steps]
     cost: np.ndarray  # [steps]
 
     @property
     def score(self) -> float:
-        return float(self.pnl.sum())
+        return float(self.scores.sum())
 
 
 def walk_forward_report(run: RunFolder) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def walk_forward_report(run: RunFolder) -> dict[str, Any]:
     config: Any = run.config()
     plan, replicas = run.read_plan(), run.summary()["replicas"]
     failed = sorted({row["seed"] for row in replicas if "failed" in row})
-    played = list(_runs([r for r in run.read_steps() if int(r["seed"]) not in failed], config.eval.baselines))
+    played = list(_runs([r for r in run.read_steps() if int(r["seed"]) not in failed], plan["baselines"]))
     results = [
         {"seed": row["seed"], "fold": row["fold"]} | {k: v for k, v in row.items() if k not in _NOT_RESULTS}
         for row in replicas
@@ -70,15 +70,13 @@ def _runs(steps: Sequence[Mapping[str, str]], baselines: Sequence[str]) -> Itera
     seen: set[int] = set()
     for _, rows in sorted(by_replica.items()):
         fold, seed = int(rows[0]["fold"]), int(rows[0]["seed"])
-        columns = {"agent": "pnl"} | ({} if fold in seen else {name: f"pnl_{name}" for name in baselines})
+        columns = {"agent": ""} | ({} if fold in seen else {name: f"_{name}" for name in baselines})
         seen.add(fold)
-        for policy, column in columns.items():
-            own = [row for row in rows if row[column]]  # empty where it had no step: after ruin
-            pnl = np.array([float(row[column]) for row in own])
-            cost = np.array([float(row["cost"]) if policy == "agent" else 0.0 for row in own])
-            yield _Run(
-                policy, fold, seed if policy == "agent" else None, _times([r["time"] for r in own]), pnl, cost
-            )
+        time = _times([row["time"] for row in rows])
+        for policy, suffix in columns.items():
+            scores = np.array([float(row["score" + suffix]) for row in rows])
+            cost = np.array([float(row.get("cost" + suffix, 0.0)) for row in rows])
+            yield _Run(policy, fold, seed if policy == "agent" else None, time, scores, cost)
 
 
 def _times(labels: Sequence[Any]) -> np.ndarray:
@@ -98,7 +96,7 @@ def _findings(plan: Mapping[str, Any], runs: Sequence[_Run], config: Any) -> dic
         for name in dict.fromkeys(run.policy for run in runs if run.policy != "agent")
     }
     compared = stats.paired(
-        scores, baselines[config.baseline], level=config.stats.level, n_boot=config.stats.n_boot
+        scores, baselines[plan["baselines"][0]], level=config.stats.level, n_boot=config.stats.n_boot
     )
     folds = [
         {
@@ -113,7 +111,7 @@ def _findings(plan: Mapping[str, Any], runs: Sequence[_Run], config: Any) -> dic
         for i, k in enumerate(numbers)
     ]
     return {
-        "baseline": config.baseline,
+        "baseline": plan["baselines"][0],
         "level": config.stats.level,
         "seeds": seeds,
         "folds": folds,
@@ -123,7 +121,7 @@ def _findings(plan: Mapping[str, Any], runs: Sequence[_Run], config: Any) -> dic
         },
         "cost": float(np.sum([run.cost.sum() for run in agent]) / max(len(seeds), 1)),
         "paired": compared.to_json(),
-        "conclusion": _conclusion(compared, config.baseline, config.stats.level, len(seeds)),
+        "conclusion": _conclusion(compared, plan["baselines"][0], config.stats.level, len(seeds)),
     }
 
 
@@ -162,7 +160,7 @@ def _markdown(plan: Mapping[str, Any], data: Mapping[str, Any], pictures: RunFol
     if pictures:
         out += [f"![Out-of-sample result]({pictures.equity.name})", ""]
     out += [
-        f"Score: the sum of pnl over a test window, the agent's as mean ± standard deviation over "
+        f"Score: the sum over a test window, the agent's as mean ± standard deviation over "
         f"{len(data['seeds'])} seed{'s' * (len(data['seeds']) != 1)}. The headline compares with `{base}`, "
         "which was declared beforehand.",
         "",
@@ -292,7 +290,7 @@ def _draw_equity(runs: Sequence[_Run], data: Mapping[str, Any], path: Path) -> b
     top.plot(time, curves.mean(0), color=BLUE, lw=2, label="agent" + ", mean" * (len(seeds) > 1))
     for fold in data["folds"]:
         top.axvline(_of(runs, "agent", fold["fold"]).time[0], color=GREY, lw=0.8, ls=":")
-    top.set(ylabel="pnl since the first test")
+    top.set(ylabel="score since the first test")
     top.set_title("Out of sample: test windows, one after the other", loc="left", fontsize=10)
     top.margins(x=0.01)
     top.legend(frameon=False, fontsize=9)
@@ -318,12 +316,12 @@ def _draw_equity(runs: Sequence[_Run], data: Mapping[str, Any], path: Path) -> b
 def _stitched(
     runs: Sequence[_Run], policy: str, seeds: Sequence[int | None]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Times [T] and summed pnl [seeds, T] over all folds in order; after ruin it stays where it is."""
+    """Times [T] and summed scores [seeds, T] over all folds in order; after ruin it stays where it is."""
     longest: dict[int, np.ndarray] = {}
     for run in runs:
         if len(run.time) > len(longest.get(run.fold, ())):
             longest[run.fold] = run.time
-    own = {(run.fold, run.seed): run.pnl for run in runs if run.policy == policy}
+    own = {(run.fold, run.seed): run.scores for run in runs if run.policy == policy}
     curves = [
         np.concatenate(
             [np.pad(own[k, seed], (0, len(longest[k]) - len(own[k, seed]))) for k in sorted(longest)]

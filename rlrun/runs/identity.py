@@ -27,7 +27,7 @@ _NOT_THE_JOB = ("log", "listener", "checkpoint", "out", "threads", "choices", "e
 def record_of(task: Task) -> dict[str, Any]:
     """run.json without its schema and config; says so where a resume would not be exact."""
     tried = task.tried
-    for remark in tried.remarks:
+    for remark in (*tried.remarks, *task.evaluation.remarks):
         say(remark)
     if abilities(task.env).masks and not task.masks:
         say("this algorithm takes no action masks: those of the environment are not looked at")

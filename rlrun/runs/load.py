@@ -26,7 +26,7 @@ from rlrun.runs.session import split
 from rlrun.runs.shape import STATE, shaped
 from rlrun.runs.spaces import from_dict as space_from_dict
 from rlrun.runs.task import Task, build
-from rlrun.spaces import Box, MultiDiscrete
+from rlrun.spaces import Box, MultiDiscrete, Space
 from rlrun.state import State, copy_leaves, select
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ class Saved:
     step: np.ndarray
     failures: dict[int, str]  # why, of the replicas that failed
     most: int  # numbers of a replica
+    scaling: np.ndarray | None = None  # by which observations are standardised, [R, 2, F]
 
     @classmethod
     def of(cls, folder: Path) -> Saved:
@@ -127,12 +128,29 @@ class Saved:
             state, session = parts.get("algo", {}), parts["session"]
             state |= chosen(state, parts.get("kept", {}), session["has_kept"].numpy())
             failures = {int(replica): why for replica, why in saved.state["failures"].items()}
-            return cls(run.read(), state, session["step"].numpy(), failures, numbers(saved))
+            scaling = parts.get("normalizer", {}).get("scaling")
+            return cls(
+                run.read(),
+                state,
+                session["step"].numpy(),
+                failures,
+                numbers(saved),
+                None if scaling is None else _scaling(scaling, run.spaces()[0]),
+            )
 
     def warn(self, replica: int) -> None:
         """Say that a replica failed, where its policy is about to be used."""
         if replica in self.failures:
             say(f"replica {replica} failed ({self.failures[replica]}): this is its last finite policy")
+
+
+def _scaling(leaf: Tensor, obs: Space) -> np.ndarray:
+    """ValueError where it is none for such observations."""
+    if leaf.dtype != torch.float64 or leaf.shape[1:] != (2, *obs.shape) or leaf[:, 0].isinf().any():
+        raise ValueError(f"scaling is {leaf.dtype} {list(leaf.shape)}, and not for observations {obs.shape}")
+    if leaf.isnan().any() or not (leaf[:, 1] > 0).all():
+        raise ValueError("scaling holds what is no mean or deviation")
+    return leaf.numpy()
 
 
 def _load_policies(algo: Algorithm, state: dict[str, Any]) -> None:
@@ -171,7 +189,8 @@ def load(run_folder: str | Path, replica: int = 0, mode: str | None = None) -> P
         _load_policies(algo, select(saved.state, replica))
     saved.warn(replica)
     judged: str = getattr(config.eval, "mode", "greedy")
-    return Policy(algo, spec, config.total_steps, mode or judged)
+    scaling = None if saved.scaling is None else saved.scaling[replica]
+    return Policy(algo, spec, config.total_steps, mode or judged, scaling)
 
 
 def _with_capabilities(spec: Spec, config: RunConfig, run: RunFolder) -> Spec:

@@ -18,12 +18,22 @@ class Policy:
     """One replica's policy. Observations are one ([...]) or a batch ([N, ...]).
 
     Those of a Dict or Tuple are such as the environment gives, with arrays [N, ...] for a batch; or
-    the vector [F] or [N, F] that agents see.
+    the vector [F] or [N, F] that agents see. Where the run standardised what it showed of a table
+    (`env.scale=fit`), they are in the table's own units, and standardised here as they were there.
     """
 
-    def __init__(self, algo: Algorithm, spec: Any, step: int, mode: str = "greedy") -> None:
+    def __init__(
+        self,
+        algo: Algorithm,
+        spec: Any,
+        step: int,
+        mode: str = "greedy",
+        scaling: np.ndarray | None = None,
+    ) -> None:
+        """`scaling` is mean and deviation of every entry of an observation, float64 [2, F]."""
         self._algo, self._spec, self._mode = algo, spec, mode
         self._step = np.array([step])
+        self._scaling = scaling
         self._rng = Stream(spec.seeds, "policy", spec.device)
 
     def act(
@@ -64,7 +74,7 @@ class Policy:
 
         def act(obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
             nonlocal memory
-            action, memory = self._act(obs[0], memory, first[0], mask)
+            action, memory = self._act(self._scaled(obs[0]), memory, first[0], mask)
             return action[None]
 
         return act
@@ -121,7 +131,12 @@ class Policy:
         array, shape = np.asarray(obs), self._spec.obs.form.shape
         if array.shape[0 if array.ndim == len(shape) else 1 :] != shape:
             raise ValueError(f"obs has shape {array.shape}; expected {shape} or (N, *{shape})")
-        return self._spec.obs.read(array)
+        return self._spec.obs.read(self._scaled(array))
+
+    def _scaled(self, obs: np.ndarray) -> np.ndarray:
+        if self._scaling is None:
+            return obs
+        return (np.asarray(obs, np.float64) - self._scaling[0]) / self._scaling[1]
 
     def _inputs(self, array: np.ndarray, memory: Memory | None, first: Any) -> tuple[Any, Memory, Any, bool]:
         space = self._spec.obs

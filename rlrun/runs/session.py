@@ -305,6 +305,8 @@ class Session:
         tensors["session/has_kept"] = torch.from_numpy(self.kept.settled)
         tensors["session/step"] = torch.from_numpy(self.clock.step)
         tensors["session/active"] = torch.from_numpy(self.clock.active)
+        if self.evaluation.scaling is not None:  # belongs to the policies: they see nothing else
+            tensors["normalizer/scaling"] = torch.from_numpy(self.evaluation.scaling)
         state = {
             "schema": 1,
             "updates": self.clock.updates,

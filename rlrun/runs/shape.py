@@ -93,6 +93,7 @@ PLAN = {
         {"fold": int, "fit": _WINDOW, "val?": _WINDOW, "test": _WINDOW, "dates": {"*": [(int, str)]}},
     ],
     "unused": [_WINDOW],
+    "baselines": [str],
     "holdout?": _WINDOW,
 }
 
