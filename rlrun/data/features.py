@@ -110,6 +110,11 @@ class Feature:
     rows: int = 0
 
     @property
+    def history(self) -> int:
+        """How many rows before a row it needs."""
+        return self.rows - (self.kind in ("mean", "std", "zscore")) if self.rows else 0
+
+    @property
     def name(self) -> str:
         return " ".join(filter(None, (self.kind, self.column, str(self.rows) if self.rows else "")))
 
@@ -193,28 +198,33 @@ def _require_positive(feature: Feature, values: np.ndarray, index: np.ndarray) -
         )
 
 
-def late(series: Series, lags: Mapping[str, str | int]) -> Series:
-    """The table as it was known at its times: columns that come later are shifted, NaN at first.
+def late(series: Series, lags: Mapping[str, str | int]) -> tuple[Series, np.ndarray]:
+    """The table as it was known at its times: columns that come later are shifted; and where all are known.
 
     A lag is a number of rows, or a time such as 2h or 30min: the newest row that is so old counts.
+    A column is NaN where nothing of it is known yet.
 
     Raises:
         DataError: an unknown column, or a lag that is none.
     """
+    known = np.ones(len(series.index), bool)
     if not lags:
-        return series
+        return series, known
     values = series.values.copy()
     for name, lag in lags.items():
         if name not in series.columns:
             raise DataError(f"env.lag names {name}{instead(name, series.columns)}")
         column = values[:, series.columns.index(name)]
-        column[:] = _late(series, name, column.copy(), lag)
+        source = _source(series, name, lag)
+        known &= source >= 0
+        column[:] = np.where(source >= 0, column[source], np.nan)
     values.flags.writeable = False
-    return Series(series.index, series.columns, values, series.sha256, series.breaks, series.notes)
+    return Series(series.index, series.columns, values, series.sha256, series.breaks, series.notes), known
 
 
-def _late(series: Series, name: str, column: np.ndarray, lag: str | int) -> np.ndarray:
-    rows = np.arange(len(column))
+def _source(series: Series, name: str, lag: str | int) -> np.ndarray:
+    """The row whose value is known at each row; -1 where there is none."""
+    rows = np.arange(len(series.index))
     if str(lag).isdecimal():
         source = rows - int(lag)
     elif series.index.dtype.kind == "M":
@@ -223,7 +233,7 @@ def _late(series: Series, name: str, column: np.ndarray, lag: str | int) -> np.n
         raise DataError(f"env.lag is {lag} for {name}: the index holds numbers, so give a number of rows")
     # a segment of the data knows nothing of the one before it
     begin = np.concatenate([[0], series.breaks])[np.searchsorted(series.breaks, rows, "right")]
-    return np.where(source >= begin, column[np.maximum(source, 0)], np.nan)
+    return np.where(source >= begin, source, -1)
 
 
 _UNITS = {"d": "D", "h": "h", "min": "m", "s": "s", "ms": "ms"}

@@ -64,14 +64,14 @@ def market(
     for name in (price, opens):
         if name in lag:
             raise DataError(f"env.lag shifts {name}: a decision is filled at its price, so it must be known")
-    known = late(series, lag)
+    timely, known = late(series, lag)
     shapes = _features(features, series, price, opens, positive)
-    found = shown(shapes, known)
+    found = shown(shapes, timely)
     prices = [series.values[:, series.columns.index(name)] for name in (price, opens) if name is not None]
     table = np.concatenate([found.past, found.now, np.stack(prices)])
     if not scaled:
         _check_range(found)
-    rows = _usable(found, series.breaks, lookback)
+    rows = _usable(known, series.breaks, lookback + max((f.history for f in shapes), default=0))
     if len(rows) < 2:
         longest = max((f.rows for f in shapes), default=0)
         raise DataError(
@@ -90,7 +90,7 @@ def market(
         periods_per_year,
         series.sha256,
         None if whole and rows[-1] == len(series.index) - 1 else rows,
-        (*series.notes, *foresight(known, price)),
+        (*series.notes, *foresight(timely, price)),
     )
     return Market(table, len(found.past), len(found.past) + len(found.now), found.names, spec, scaled)
 
@@ -131,10 +131,9 @@ def _check_range(found: Shown) -> None:
         )
 
 
-def _usable(found: Shown, breaks: np.ndarray, lookback: int) -> np.ndarray:
-    """The rows that have `lookback` rows of all features, none of them across a gap; int64."""
-    rows = np.arange(found.past.shape[1] if len(found.past) else found.now.shape[1])
-    missing = np.isnan(found.past).any(0) if len(found.past) else np.zeros(len(rows), bool)
+def _usable(known: np.ndarray, breaks: np.ndarray, past: int) -> np.ndarray:
+    """The rows that end `past` rows in which all is known, none of them across a gap; int64."""
+    rows = np.arange(len(known))
     before = np.concatenate([[0], breaks])[np.searchsorted(breaks, rows, "right")] - 1
-    last = np.maximum(np.maximum.accumulate(np.where(missing, rows, -1)), before)  # that is of no use
-    return np.flatnonzero(rows - last >= lookback)
+    last = np.maximum(np.maximum.accumulate(np.where(known, -1, rows)), before)  # that is of no use
+    return np.flatnonzero(rows - last >= past)

@@ -132,28 +132,39 @@ def load_market(config: SeriesConfig) -> Market:
     Raises:
         DataError: the file is missing or damaged, or cannot be used as the config says.
     """
-    path = Path(config.path)
-    shipped = SHIPPED / f"{config.path}.csv.gz"
-    if path.name == config.path and shipped.is_file():
-        path = shipped
+    path = _path(config)
     try:
-        columns = None if config.columns is None else tuple(config.columns)
-        series = _read(path, _version(path), config.time, columns)
-        return _prepared(
-            series,
-            price=config.price,
-            opens=config.open,
-            features=tuple(config.features),
-            lag=tuple((config.lag or {}).items()),
-            positive=config.account == "share",
-            scaled=config.scale == "fit",
-            lookback=config.lookback,
-            delay=config.delay,
-            periods_per_year=config.periods_per_year,
-        )
+        return prepared(load_series(config), config)
     except DataError as error:
         text = str(error)
         raise DataError(text if str(path) in text else f"{path}: {text}") from None
+
+
+def load_series(config: SeriesConfig) -> Series:
+    """The table itself; DataError where the file is missing or damaged."""
+    path, columns = _path(config), None if config.columns is None else tuple(config.columns)
+    return _read(path, _version(path), config.time, columns)
+
+
+def prepared(series: Series, config: SeriesConfig) -> Market:
+    """A table with what a config wants to see of it."""
+    return _prepared(
+        series,
+        price=config.price,
+        opens=config.open,
+        features=tuple(config.features),
+        lag=tuple((config.lag or {}).items()),
+        positive=config.account == "share",
+        scaled=config.scale == "fit",
+        lookback=config.lookback,
+        delay=config.delay,
+        periods_per_year=config.periods_per_year,
+    )
+
+
+def _path(config: SeriesConfig) -> Path:
+    path, shipped = Path(config.path), SHIPPED / f"{config.path}.csv.gz"
+    return shipped if path.name == config.path and shipped.is_file() else path
 
 
 def _version(path: Path) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 from rlrun import envs
 from rlrun.config.keys import violations
 from rlrun.data.table import SHIPPED, DataError, Series, read_csv
-from rlrun.envs.series import SeriesConfig, load_series
+from rlrun.envs.series import SeriesConfig, load_market, prepared
 from rlrun.envs.series import trading as make_trading
 from rlrun.envs.vector.series import Trading
 
@@ -45,7 +45,8 @@ def series(prices: Any, *others: Any) -> Series:
 
 
 def trading(data: Series, num_envs: int = 1, **changes: Any) -> Trading:
-    env = make_trading(num_envs, replace(shipped(), **({"lookback": 1} | changes)), data)
+    config = replace(shipped(), **({"lookback": 1} | changes))
+    env = make_trading(num_envs, config, prepared(data, config))
     assert isinstance(env, Trading)
     return env
 
@@ -85,21 +86,23 @@ SIX = series([100, 100, 110, 99, 99, 108.9])  # returns from the first usable ro
 
 
 @pytest.mark.parametrize(
-    ("changes", "liquidate", "returns"),
+    ("changes", "liquidate", "growth"),
     [
-        ({"delay": 1}, True, [-0.01, -0.10 - 0.02, -0.02, 0.10 - 0.01]),
-        ({"delay": 1}, False, [-0.01, -0.10 - 0.02, -0.02, 0.10 - 0.02]),
-        ({"delay": 0}, True, [0.10 - 0.01, 0.10 - 0.02, -0.02, -0.10 - 0.02 - 0.01]),
-        ({"delay": 0}, False, [0.10 - 0.01, 0.10 - 0.02, -0.02, -0.10 - 0.02]),
-        ({"delay": 2}, True, [0.0, -0.01, -0.02, -0.10 - 0.01]),
-        ({"delay": 1, "cost": 0.0}, True, [0.0, -0.10, 0.0, 0.10]),
+        ({"delay": 1}, True, [0.99, 0.9 * 0.98, 0.98, 1.1 * 0.99]),
+        ({"delay": 1}, False, [0.99, 0.9 * 0.98, 0.98, 1.1 * 0.98]),
+        ({"delay": 0}, True, [0.99 * 1.1, 0.98 * 1.1, 0.98, 0.98 * 0.9 * 0.99]),
+        ({"delay": 0}, False, [0.99 * 1.1, 0.98 * 1.1, 0.98, 0.98 * 0.9]),
+        ({"delay": 2}, True, [1.0, 0.99, 0.98, 0.9 * 0.99]),
+        ({"delay": 1, "cost": 0.0}, True, [1.0, 0.9, 1.0, 1.1]),
+        ({"delay": 1, "cost": 0.0, "fee": 0.99}, True, [0.991, 0.9 * 0.98, 0.98, 1.09]),
     ],
 )
-def test_returns_by_hand(changes: dict[str, Any], liquidate: bool, returns: list[float]) -> None:
+def test_growth_by_hand(changes: dict[str, Any], liquidate: bool, growth: list[float]) -> None:
     env = trading(SIX, **({"cost": 0.01} | changes))
     steps = play(env, orders(LONG, SHORT, LONG, SHORT), liquidate=liquidate)
-    equity = np.cumprod([1.0, *(1 + np.array(returns))])
-    np.testing.assert_allclose(column(steps, "reward")[:, 0], returns, atol=1e-12)
+    equity = np.cumprod([1.0, *growth])
+    np.testing.assert_allclose(column(steps, "reward")[:, 0], np.log(growth), atol=1e-12)
+    np.testing.assert_array_equal(column(steps, "reward"), column(steps, "score"))
     np.testing.assert_allclose(column(steps, "equity")[:, 0], equity[1:], atol=1e-12)
     np.testing.assert_allclose(column(steps, "pnl")[:, 0], np.diff(equity), atol=1e-12)
     assert column(steps, "t")[:, 0].tolist() == [2, 3, 4, 5]
@@ -124,8 +127,8 @@ def test_observations_are_returns_features_position_and_orders() -> None:
 def test_continuous_positions_are_clipped_and_scale_returns() -> None:
     env = trading(SIX, actions="continuous", cost=0.01)
     steps = play(env, iter(np.array([[[0.5]], [[-7.0]], [[0.0]], [[0.0]]])))
-    expected = [-0.005, -0.05 - 0.015, -0.01, 0.0]
-    np.testing.assert_allclose(column(steps, "reward")[:, 0], expected, atol=1e-12)
+    growth = [0.995, 0.95 * 0.985, 0.99, 1.0]
+    np.testing.assert_allclose(column(steps, "score")[:, 0], np.log(growth), atol=1e-12)
 
 
 @settings(max_examples=40, deadline=None)
@@ -144,8 +147,11 @@ def test_pnl_sums_to_the_change_of_equity(seed: int, delay: int, continuous: boo
     held = column(steps, "position")
     closed = np.abs(np.diff(held, axis=0, prepend=np.zeros((1, 4)), append=np.zeros((1, 4)))).sum(0)
     before = column(steps, "equity") - pnl
-    np.testing.assert_allclose((cost / before).sum(0), 0.003 * closed, atol=1e-13)  # all moves were paid for
-    np.testing.assert_allclose(pnl / before, column(steps, "reward"), atol=1e-14)
+    np.testing.assert_allclose(column(steps, "traded").sum(0), closed, atol=1e-12)
+    paid = cost / (before + gross) if delay else cost / before  # when it moves: after, or before it earned
+    if delay:
+        np.testing.assert_allclose(paid.sum(0), 0.003 * closed, atol=1e-13)  # all moves were paid for
+    np.testing.assert_allclose(np.log1p(pnl / before), column(steps, "score"), atol=1e-14)
 
 
 def test_buy_and_hold_earns_the_price_and_noop_nothing() -> None:
@@ -157,10 +163,10 @@ def test_buy_and_hold_earns_the_price_and_noop_nothing() -> None:
             obs, total, over = env.reset(seed=0)[0], np.zeros(2), False
             while not over:
                 obs, _, _, truncated, info = env.step(policy(env, obs))
-                total, over = total + info["pnl"], bool(truncated.all())
+                total, over = total + info["score"], bool(truncated.all())
             results[name] = total
         bought, sold = data.values[2, 0], data.values[-1, 0]  # filled one row after the first
-        np.testing.assert_allclose(results["buy_and_hold"], sold / bought - 1, atol=1e-12)
+        np.testing.assert_allclose(results["buy_and_hold"], np.log(sold / bought), atol=1e-12)
         assert not results["noop"].any()
 
 
@@ -308,7 +314,11 @@ def test_ruin_terminates() -> None:
         [True, False],
     ]
     assert column(steps, "truncated")[:, 0].tolist() == [False] * 4 and column(steps, "truncated")[-1, 1]
-    assert steps[-1]["equity"][0] <= 0 and column(steps, "scored")[2:, 0].sum() == 0
+    assert column(steps, "scored")[2:, 0].sum() == 0
+    assert column(steps, "equity")[:, 0].tolist() == [0.9995, *[0.01] * 3]  # the rest of the loss is cut
+    assert column(steps, "pnl")[:, 0].tolist() == pytest.approx([-0.0005, 0.01 - 0.9995, 0.0, 0.0])
+    assert column(steps, "ruined")[:, 0].tolist() == [False, True, True, True]
+    assert column(steps, "position")[:, 0].tolist() == [0.0, -1.0, 0.0, 0.0]
 
 
 def test_a_longer_series_changes_nothing_before() -> None:
@@ -414,7 +424,7 @@ BAD_FILES: list[tuple[str | bytes, str]] = [
     (GOOD.replace("2020-01-03", "2020-01-03T00:00Z"), "is in another time zone than the first row"),
     ("time,close\n1,1\nx,2\n", "line 3, column time: 'x' is not an integer"),
     (b"time,close\n1,\xff\n2,3\n", "is not UTF-8"),
-    ("time,close\n1,0\n2,3\n3,-4\n", "price column close must be positive, but is 0 at 1; -4 at 3"),
+    ("time,close\n1,0\n2,3\n3,-4\n", r"close is 0 at 1; -4 at 3 \(2 in all\): env.account=fixed trades"),
     ('time,close\n1,"2\n', "cannot be read"),
 ]
 
@@ -423,7 +433,7 @@ BAD_FILES: list[tuple[str | bytes, str]] = [
 def test_bad_files_are_refused_by_line_and_column(tmp_path: Path, text: str | bytes, message: str) -> None:
     config = replace(shipped(), path=str(write(tmp_path, text)))
     with pytest.raises(DataError, match=message) as caught:
-        load_series(config)
+        load_market(config)
     assert "my.csv" in str(caught.value) and "\n" not in str(caught.value)
 
 
@@ -436,7 +446,7 @@ def test_the_first_three_offenders_are_named(tmp_path: Path) -> None:
 
 def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no such file; shipped series are .*wti_daily"):
-        load_series(replace(shipped(), path="wti_dayly"))
+        load_market(replace(shipped(), path="wti_dayly"))
     packed = gzip.compress(GOOD.encode())
     for damaged in (packed[:-9], packed[:12] + b"\0\0" + packed[14:], b"time,close\n1,2\n"):
         with pytest.raises(DataError, match="cannot be read"):
@@ -445,7 +455,7 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
         read_csv(tmp_path, "time")
     good = str(write(tmp_path, GOOD))
     with pytest.raises(DataError, match=r"env\.price is clsoe, did you mean close"):
-        load_series(replace(shipped(), path=good, price="clsoe"))
+        load_market(replace(shipped(), path=good, price="clsoe"))
     with pytest.raises(DataError, match=r"too few for a lookback of 16: lower env\.lookback"):
         envs.make(replace(shipped(), path=good), 1)
 

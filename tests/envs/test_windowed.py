@@ -23,7 +23,7 @@ class Sum(WindowedEnv):
     def _open(self, rows: np.ndarray, options: Mapping[str, Any]) -> None:
         pass
 
-    def _account(self, actions: np.ndarray, moving: Any, scored: Any, ends: Any) -> Any:
+    def _account(self, actions: np.ndarray, scored: Any, ends: Any, breaks: Any) -> Any:
         self._read(1 + 100 * int(actions.max()))
         reward = np.where(scored, self._read(1)[:, 0, 0], 0.0)
         return reward, np.zeros(self.num_envs, bool), {}

@@ -164,7 +164,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"align": "start"}, "align=start needs the rows of a train window"),
     ({"align": "start", "train_size": 400}, "fold 4 would end at row 1236 of 1003"),
     ({"scheme": "rolling"}, "eval.scheme is rolling: it must be one of expanding, sliding"),
-    ({"baseline": "random"}, "baseline is random: it must be one of baselines"),
+    ({"baseline": "random", "baselines": ["noop"]}, "baseline is random: it must be one of baselines"),
     ({"val": 0, "validation": {"every": 5}}, "validation.every has no effect"),
 ]
 

@@ -16,12 +16,13 @@ from rlrun.api import train
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.run import RunConfig
+from rlrun.evals.folds import Fold
 from rlrun.evals.walk_forward import WalkForward
 from rlrun.runs.run import execute, resume
 from rlrun.runs.task import Task
 from rlrun.state import select
 
-ROWS, FOLDS, SEEDS = 400, 3, 2
+ROWS, FOLDS, SEEDS = 600, 3, 2
 COMMON = [
     "eval=walk_forward", f"eval.n_folds={FOLDS}", f"replicas={SEEDS}", "env.lookback=4", "num_envs=2",
     "log.tensorboard=false", "log.plot=false",
@@ -45,36 +46,97 @@ AGENTS = {
 }  # fmt: skip
 
 
-def prices(path: Path, poison_from: int | None = None) -> Path:
-    """A CSV of a random walk; from a row on, garbage of the same kind that a price may have."""
-    walk = 50.0 * np.exp(np.cumsum(np.random.default_rng(0).normal(0, 0.01, ROWS)))
-    if poison_from is not None:
-        walk[poison_from:] = np.random.default_rng(1).uniform(1.0, 500.0, ROWS - poison_from)
-    path.write_text("time,price\n" + "".join(f"{t},{p!r}\n" for t, p in enumerate(walk.tolist())))
+SEEN = ["env.features=[default,zscore load 5,mean price 3,volatility price 4,hour]", "env.lag={load: 2h}"]
+
+
+def prices(path: Path, poison: slice = slice(0)) -> Path:
+    """A CSV of a random walk and a load, with rows of garbage of the same kind that they may have."""
+    rng, other = np.random.default_rng(0), np.random.default_rng(1)
+    walk, load = 50.0 * np.exp(np.cumsum(rng.normal(0, 0.01, ROWS))), rng.normal(40e3, 5e3, ROWS)
+    walk[poison], load[poison] = (
+        other.uniform(1, 500, len(walk[poison])),
+        other.uniform(0, 9e4, len(walk[poison])),
+    )
+    times = np.datetime64("2020-01-01T00:00") + np.timedelta64(1, "h") * np.arange(ROWS)
+    rows = zip(times.astype(str).tolist(), walk.tolist(), load.tolist(), strict=True)
+    path.write_text("time,price,load\n" + "".join(f"{t},{p!r},{x!r}\n" for t, p, x in rows))
     return path
 
 
 def config(agent: str, data: Path, *more: str) -> RunConfig:
-    return compose(["env=series", f"env.path={data}", *AGENTS[agent], *COMMON, "total_steps=2000", *more])
+    words = ["env=series", f"env.path={data}", "env.price=price", *AGENTS[agent], *COMMON, "total_steps=2000"]
+    return compose([*words, *more])
+
+
+def laid_out(chosen: RunConfig) -> tuple[list[Fold], int]:
+    """The folds, and the data row of usable row 0."""
+    evaluation = Task.of(chosen).evaluation
+    assert isinstance(evaluation, WalkForward)
+    return list(evaluation.split.folds), evaluation.split.lookback
+
+
+def of_fold(number: int) -> range:
+    """The replicas of a fold."""
+    return range(number * SEEDS, (number + 1) * SEEDS)
 
 
 @pytest.mark.parametrize("agent", AGENTS)
-def test_what_follows_a_folds_training_data_does_not_reach_its_state(agent: str, tmp_path: Path) -> None:
-    clean = Trial.of(config(agent, prices(tmp_path / "clean.csv")))
-    evaluation = clean.task.evaluation
-    assert isinstance(evaluation, WalkForward)
-    fold = evaluation.split.folds[1]
-    end = fold.fit[1] + evaluation.split.lookback  # the first data row that the fit window does not hold
-    poisoned = Trial.of(config(agent, prices(tmp_path / "poisoned.csv", end)))
-    for trial in (clean, poisoned):
+def test_what_follows_a_folds_fit_rows_does_not_reach_its_state(agent: str, tmp_path: Path) -> None:
+    clean = config(agent, prices(tmp_path / "clean.csv"), *SEEN)
+    folds, first = laid_out(clean)
+    data = prices(tmp_path / "poisoned.csv", slice(folds[1].fit[1] + first, None))
+    trials = [Trial.of(chosen) for chosen in (clean, config(agent, data, *SEEN))]
+    for trial in trials:
         trial.train(ROWS // trial.algo.rollout_steps)  # once through the longest window
-    own = [r.index for r in evaluation.replicas if r.fold == fold.number]
-    later = [r.index for r in evaluation.replicas if r.fold == fold.number + 1]
-    one, other = clean.algo.state(), poisoned.algo.state()
-    for replica in own:
+    one, other = (trial.algo.state() for trial in trials)
+    scaling = [trial.task.evaluation.scaling for trial in trials]
+    for replica in of_fold(1):
         assert_same_bits(select(one, replica), select(other, replica))
+        assert scaling[0][replica].tobytes() == scaling[1][replica].tobytes()
     with pytest.raises(AssertionError):  # the test can fail: the next fold did see the garbage
-        assert_same_bits(select(one, later[0]), select(other, later[0]))
+        assert_same_bits(select(one, of_fold(2)[0]), select(other, of_fold(2)[0]))
+    assert (scaling[0][of_fold(2)] != scaling[1][of_fold(2)]).any()
+
+
+@pytest.mark.parametrize("agent", AGENTS)
+def test_what_follows_a_folds_validation_does_not_reach_what_it_tests(agent: str, tmp_path: Path) -> None:
+    """Nor do rows before a window that slides; and garbage in a test changes nothing before it."""
+    common = [
+        *SEEN,
+        f"out={tmp_path}",
+        "eval.scheme=sliding",
+        "eval.train_size=140",
+        "eval.validation.every=500",
+    ]
+    clean = config(agent, prices(tmp_path / "clean.csv"), *common)
+    folds, first = laid_out(clean)
+    middle = sum(folds[1].test) // 2 + first
+    poisons = {
+        "after validation": slice(folds[1].train[1] + first, None),
+        "another fold": slice(0, folds[1].fit[0]),  # of the first row it sees
+        "in the test": slice(middle, None),
+    }
+    base = execute(clean).folder
+    expected, before = final_state(base), steps_of(base)
+    for name, rows in poisons.items():
+        folder = execute(config(agent, prices(tmp_path / "poisoned.csv", rows), *common)).folder
+        found = final_state(folder)
+        for replica in of_fold(1):
+            assert_same_bits(select(expected, replica), select(found, replica))
+        other = of_fold(0 if name == "another fold" else 2)[0]
+        with pytest.raises(AssertionError):  # the control: a fold that did see the garbage
+            assert_same_bits(select(expected, other), select(found, other))
+        tested = [
+            [row for row in rows if int(row["replica"]) in of_fold(1) and int(row["t"]) < middle]
+            for rows in (before, steps_of(folder))
+        ]
+        assert len(tested[0]) > 20 * SEEDS
+        assert (tested[0] == tested[1]) == (name != "after validation")
+
+
+def steps_of(folder: Path) -> list[dict[str, str]]:
+    text = gzip.decompress((folder / "test_steps.csv.gz").read_bytes()).decode()
+    return list(csv.DictReader(io.StringIO(text)))
 
 
 def test_a_run_leaves_its_folds_its_test_steps_and_a_report(tmp_path: Path) -> None:
@@ -83,27 +145,26 @@ def test_a_run_leaves_its_folds_its_test_steps_and_a_report(tmp_path: Path) -> N
     rows = result.summary["replicas"]
     assert [(r["fold"], r["seed"]) for r in rows] == [(f, s) for f in range(FOLDS) for s in (1, 2)]
     plan = json.loads((result.folder / "folds.json").read_text())
-    text = gzip.decompress((result.folder / "test_steps.csv.gz").read_bytes()).decode()
-    steps = list(csv.DictReader(io.StringIO(text)))
+    steps = steps_of(result.folder)
     for row in rows:
         mine = [s for s in steps if int(s["replica"]) == row["replica"]]
         begin, end = plan["folds"][row["fold"]]["test"]
         last = row["fold"] == FOLDS - 1  # the data end: the last row has no successor to score
         assert len(mine) == end - begin - last
         assert int(mine[0]["t"]) == begin + plan["lookback"] + 1  # the row that the first step reached
-        assert sum(float(s["pnl"]) for s in mine) == pytest.approx(row["eval_return"], abs=1e-9)
+        assert sum(float(s["score"]) for s in mine) == pytest.approx(row["eval_return"], abs=1e-9)
         assert row["baselines"]["noop"] == 0.0
     assert (result.folder / "report.md").exists()
 
 
 def test_the_policy_is_chosen_on_validation_for_each_replica(tmp_path: Path) -> None:
     data = prices(tmp_path / "prices.csv")
-    result = execute(config("dqn", data, f"out={tmp_path}"))
+    result = execute(config("dqn", data, f"out={tmp_path}", "eval.validation.every=200"))
     records = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
     chosen = final_state(result.folder)["tensors/session/best"]
     for row in result.summary["replicas"]:
         seen = [r["val/score"] for r in records if r["replica"] == row["replica"] and "val/score" in r]
-        assert len(seen) > 5
+        assert len(seen) > 5  # as often as it is told
         assert row["val_score"] == max(seen) == chosen[row["replica"]]
 
 
@@ -122,7 +183,7 @@ def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     data = prices(tmp_path / "prices.csv")
     result = execute(config("dqn", data, f"out={tmp_path}", "total_steps=100"))
     (result.folder / "summary.json").unlink()  # as if it had been killed while judging
-    prices(data, poison_from=300)
+    prices(data, slice(300, None))
     with pytest.raises(ConfigError, match="have changed"):
         resume(result.folder)
 

@@ -179,20 +179,23 @@ class Trading(WindowedEnv):
     def _trade(self, book: _Book, to: np.ndarray, price: np.ndarray) -> None:
         """Move the positions, as far as accounts are open; a cost beyond the floor is not paid."""
         moved = np.where(book.live, np.abs(to - self._position), 0.0)
-        cost = np.minimum(self._money.cost(moved, price, self._equity), self._equity - self._floor)
-        self._equity = self._equity - cost
-        book.cost += cost
+        cost = self._money.cost(moved, price, self._equity)
+        book.cost -= self._change(book, -cost)
         book.traded += moved
         self._position = np.where(book.live, to, self._position)
-        book.live &= self._equity > self._floor
 
     def _earn(self, book: _Book, was: np.ndarray, now: np.ndarray) -> None:
         """The price moves from `was` to `now`; equity falls to the floor at most."""
-        gain = np.where(book.live, self._money.gain(self._position, was, now, self._equity), 0.0)
-        gain = np.maximum(gain, self._floor - self._equity)
-        self._equity = np.maximum(self._equity + gain, self._floor)
-        book.gross += gain
-        book.live &= self._equity > self._floor
+        gain = self._money.gain(self._position, was, now, self._equity)
+        book.gross += self._change(book, np.where(book.live, gain, 0.0))
+
+    def _change(self, book: _Book, money: np.ndarray) -> np.ndarray:
+        """Add money to the equity, as far as the floor; returns what was added."""
+        before, after = self._equity, self._equity + money
+        falls = book.live & (after <= self._floor)
+        self._equity = np.where(falls, self._floor, after)
+        book.live &= ~falls
+        return np.where(falls, self._floor - before, money)
 
     def _observe(self) -> np.ndarray:
         past = self._read(self._seen, self._past).reshape(self.num_envs, -1)
