@@ -26,7 +26,13 @@ class Market:
     shown: int  # and of the first two
     names: tuple[str, ...]  # of those
     spec: DataSpec
-    scaled: bool  # whether observations are to be standardised
+    positive: bool  # whether prices are, so that they have logarithms
+    scaled: bool  # whether what is seen, and the training reward, are to be standardised
+
+    def volatility(self, rows: np.ndarray) -> float:
+        """The deviation of what holding one earns from one of the data rows to the next; 1 where it is 0."""
+        close = self.table[self.shown, rows[0] : rows[-1] + 1]
+        return float(np.diff(np.log(close) if self.positive else close).std()) or 1.0
 
     def statistics(self, rows: np.ndarray) -> np.ndarray:
         """Mean and deviation [2, past] over data rows; infinite where a column is constant there."""
@@ -92,7 +98,9 @@ def market(
         None if whole and rows[-1] == len(series.index) - 1 else rows,
         (*series.notes, *foresight(timely, price)),
     )
-    return Market(table, len(found.past), len(found.past) + len(found.now), found.names, spec, scaled)
+    return Market(
+        table, len(found.past), len(found.past) + len(found.now), found.names, spec, positive, scaled
+    )
 
 
 def _features(

@@ -98,14 +98,16 @@ def spaces(env: VectorEnv) -> tuple[Space, Space]:
     )
 
 
-def reward_function(config: EnvConfig, env: VectorEnv) -> Reward | None:
+def reward_function(config: EnvConfig, env: VectorEnv, scale_by: np.ndarray | None = None) -> Reward | None:
     """The training reward as a function of (reward, obs, action, next_obs), [...] each.
 
-    None where the env's own reward is used as it is.
+    `scale_by` [R] is what each replica's is multiplied by besides. None where the env's own reward
+    is used as it is.
     """
     reward = config.reward
-    scale, shift = reward.scale, reward.shift
-    if reward.shaping is None and scale == 1.0 and shift == 0.0:
+    scale: Any = reward.scale if scale_by is None else reward.scale * scale_by[:, None]
+    shift = reward.shift
+    if reward.shaping is None and scale_by is None and scale == 1.0 and shift == 0.0:
         return None
     shapings = abilities(env).shapings
     shape = None if reward.shaping is None else shapings[reward.shaping]

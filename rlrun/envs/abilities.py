@@ -39,6 +39,7 @@ class Abilities:
     holdings: Mapping[str, float] = field(default_factory=dict)  # the position that some of those never leave
     recorded: tuple[str, ...] = ()  # info arrays [M] that are kept of every step of a test
     scaling: Callable[[np.ndarray], np.ndarray] | None = None  # windows [R, 2] -> mean, deviation [R, 2, F]
+    reward_scale: Callable[[np.ndarray], np.ndarray] | None = None  # windows [R, 2] -> [R], for training
     masks: Callable[[], np.ndarray] | None = None  # which actions are allowed now, bool [M, A]
     self_test: Callable[[], Trial] | None = None  # tries it out; ConfigError where it breaks its word
 

@@ -38,7 +38,8 @@ class SeriesConfig(EnvConfig):
     )
     lag: Any = key("how much later columns are known than their rows say: {column: rows, or 2h}; null: not")
     scale: str = key(
-        "fit: what is seen of the columns is standardised, by the fold's own fit rows; none: as it is",
+        "fit: what is seen of the columns, and the training reward, are standardised, by the fold's own "
+        "fit rows; none: they are as they are",
         choices=("fit", "none"),
     )
     lookback: int = key("rows seen back, of every feature", min=1)

@@ -73,6 +73,7 @@ class Evaluation(ABC):
     every: int  # env steps between periodic evaluations
     plan: Mapping[str, Any] | None = None  # which part of the data is trained and judged on, as JSON
     scaling: np.ndarray | None = None  # mean and deviation [R, 2, F] by which observations are standardised
+    reward_scale: np.ndarray | None = None  # what training rewards are multiplied by, [R]
     remarks: Sequence[str] = ()  # what should be said before training, and stops nothing
     holds_back: ClassVar[bool] = False  # judges on rows of a time series that training never sees
     once: ClassVar[bool] = False  # the final score is taken a single time: looking again would be choosing

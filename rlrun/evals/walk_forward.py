@@ -114,6 +114,8 @@ class WalkForward(Evaluation):
         }
         if self.offers.scaling is not None:
             self.scaling = self.offers.scaling(self.windows["fit"])
+        if self.offers.reward_scale is not None:
+            self.reward_scale = self.offers.reward_scale(self.windows["fit"])
         self.remarks = [*data.notes, *self._passes(run.total_steps)]
 
     def _chosen(self, config: WalkForwardConfig) -> list[str]:

@@ -140,7 +140,7 @@ class Task:
             self.action,
             self.evaluation.seeds,
             self.config.num_envs,
-            reward=envs.reward_function(self.config.env, self.env),
+            reward=envs.reward_function(self.config.env, self.env, self.evaluation.reward_scale),
             options=self.evaluation.training_options(self.config.num_envs),
             device=self.config.device,
             dtype=self.config.dtype,

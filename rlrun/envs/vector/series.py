@@ -89,6 +89,7 @@ class Trading(WindowedEnv):
             holdings={"buy_and_hold": 1.0},
             recorded=(*_BOOKED, "ruined"),
             scaling=self.scaling if market.scaled else None,
+            reward_scale=self.reward_scale if market.scaled else None,
         )
         self._floor = ruin * account.start
         self._liquidate, self._entered, self._ruined = (np.zeros(num_envs, bool) for _ in range(3))
@@ -117,6 +118,13 @@ class Trading(WindowedEnv):
                 found[low, high] = self._market.statistics(self._data_rows[low:high])
             row[:, : self._market.past * self._seen] = found[low, high].repeat(self._seen, 1)
         return out
+
+    def reward_scale(self, windows: np.ndarray) -> np.ndarray:
+        """By what scores come to the size of 1: one over what holding on varies by, over windows [R, 2]."""
+        each = {
+            (low, high): self._market.volatility(self._data_rows[low:high]) for low, high in windows.tolist()
+        }
+        return np.array([1.0 / each[low, high] for low, high in windows.tolist()])
 
     def _open(self, rows: np.ndarray, options: Mapping[str, Any]) -> None:
         self._liquidate[rows] = self._option(options, "liquidate", True, rows)
