@@ -148,10 +148,10 @@ class Plan:
                         f"{window[0]}: lower eval.warmup or n_folds"
                     )
 
-    def to_json(self) -> dict[str, Any]:
-        """The layout of folds.json; dates are those of a window's first and last row."""
+    def to_json(self, numbers: Sequence[int] | None = None) -> dict[str, Any]:
+        """The layout of folds.json, of the `chosen` folds; dates are of a window's first and last row."""
         folds = []
-        for fold in self.folds:
+        for fold in self.chosen(numbers):
             row: dict[str, Any] = {"fold": fold.number}
             row |= {name: list(window) for name, window in fold.windows.items()}
             row["dates"] = {name: self._span(window) for name, window in fold.windows.items()}

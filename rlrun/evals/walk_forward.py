@@ -107,7 +107,7 @@ class WalkForward(Evaluation):
         self.env = envs.make(run.env, len(self.replicas))
         self.offers = envs.abilities(self.env)
         self.baselines = self._chosen(config)
-        self.plan = self.split.to_json() | {"baselines": self.baselines}
+        self.plan = self.split.to_json(config.folds) | {"baselines": self.baselines}
         self.mode: Mode = "greedy" if config.test_policy == "greedy" else "sample"
         self.windows: dict[str, np.ndarray] = {
             name: np.array([fold.windows[name] for fold in self.folds]) for name in self.folds[0].windows
@@ -130,8 +130,10 @@ class WalkForward(Evaluation):
 
     def _rarely(self, total_steps: int, num_envs: int) -> int:
         """Env steps between validations that take no more of a run's time than they may."""
-        rows = max((fold.val[1] - fold.val[0] for fold in self.folds if fold.val), default=0) + self.warmup
-        most = int(_SHARE / (1 - _SHARE) * total_steps / num_envs / max(rows, 1)) - 1  # the last one is twice
+        rows = max((fold.val[1] - fold.val[0] for fold in self.split.folds if fold.val), default=0)
+        most = (
+            int(_SHARE / (1 - _SHARE) * total_steps / num_envs / (rows + self.warmup)) - 1
+        )  # the last one is twice
         return max(total_steps // min(max(most, 1), _OFTEN), 1)
 
     def _passes(self, total_steps: int) -> list[str]:

@@ -168,6 +168,25 @@ def test_the_policy_is_chosen_on_validation_for_each_replica(tmp_path: Path) -> 
         assert row["val_score"] == max(seen) == chosen[row["replica"]]
 
 
+def test_one_fold_of_a_plan_is_trained_as_it_is_beside_the_others(tmp_path: Path) -> None:
+    data = prices(tmp_path / "prices.csv")
+    rows = []
+    for more in ([], ["eval.folds=[1]"]):
+        result = train(config("dqn", data, f"out={tmp_path}", "dtype=float64", *more))
+        rows.append([row for row in result.summary["replicas"] if row["fold"] == 1])
+        plan = json.loads((result.folder / "folds.json").read_text())
+        assert [fold["fold"] for fold in plan["folds"]] == ([1] if more else [0, 1, 2])
+    for one, other in zip(*rows, strict=True):
+        assert (one["seed"], one["test_rows"], one["baselines"]) == (
+            other["seed"],
+            other["test_rows"],
+            other["baselines"],  # what is held on to between tests pays no round trip in this one
+        )
+        assert one["eval_return"] == pytest.approx(other["eval_return"], abs=1e-6)
+    with pytest.raises(ConfigError, match="it must name some of 0 to 2, each once"):
+        config("dqn", data, "eval.folds=[1,1]")
+
+
 def test_an_env_without_time_is_refused() -> None:
     with pytest.raises(ConfigError, match="time order"):
         compose(["algo=dqn", "env=cartpole", "eval=walk_forward"])
