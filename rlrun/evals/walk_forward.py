@@ -131,9 +131,8 @@ class WalkForward(Evaluation):
     def _rarely(self, total_steps: int, num_envs: int) -> int:
         """Env steps between validations that take no more of a run's time than they may."""
         rows = max((fold.val[1] - fold.val[0] for fold in self.split.folds if fold.val), default=0)
-        most = (
-            int(_SHARE / (1 - _SHARE) * total_steps / num_envs / (rows + self.warmup)) - 1
-        )  # the last one is twice
+        each = max(rows + self.warmup, 1)
+        most = int(_SHARE / (1 - _SHARE) * total_steps / num_envs / each) - 1  # the last one is done twice
         return max(total_steps // min(max(most, 1), _OFTEN), 1)
 
     def _passes(self, total_steps: int) -> list[str]:
