@@ -46,7 +46,7 @@ def validating(algo: str, steps: int) -> float:
     evaluation = Task.of(config).evaluation
     assert isinstance(evaluation, WalkForward)
     rows = max(fold.val[1] - fold.val[0] for fold in evaluation.folds if fold.val) + evaluation.warmup
-    spent = rows * (len(seen) + 1)  # what is chosen is looked at once more
+    spent = rows * len(seen)
     return spent / (spent + steps / config.num_envs)
 
 

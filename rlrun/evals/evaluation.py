@@ -92,7 +92,10 @@ class Evaluation(ABC):
 
     @abstractmethod
     def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
-        """The scores of the run; `last` holds the newest recorded value [R] of every tag."""
+        """The scores of the run; `last` holds the newest recorded value [R] of every tag.
+
+        Of the tag that policies are chosen on it is the one that each was chosen for.
+        """
 
     @abstractmethod
     def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> Scores:

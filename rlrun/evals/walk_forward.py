@@ -131,8 +131,7 @@ class WalkForward(Evaluation):
     def _rarely(self, total_steps: int, num_envs: int) -> int:
         """Env steps between validations that take no more of a run's time than they may."""
         rows = max((fold.val[1] - fold.val[0] for fold in self.split.folds if fold.val), default=0)
-        each = max(rows + self.warmup, 1)
-        most = int(_SHARE / (1 - _SHARE) * total_steps / num_envs / each) - 1  # the last one is done twice
+        most = int(_SHARE / (1 - _SHARE) * total_steps / num_envs / max(rows + self.warmup, 1))
         return max(total_steps // min(max(most, 1), _OFTEN), 1)
 
     def _passes(self, total_steps: int) -> list[str]:
@@ -216,7 +215,7 @@ class WalkForward(Evaluation):
 
     def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
         played, agent = self.play(algo, "test", step)
-        validated = self.periodic(algo, step).get("val/score")
+        validated = last.get("val/score")
         traces = {"agent": agent}
         sums = {}
         for name in self.baselines:
@@ -231,7 +230,7 @@ class WalkForward(Evaluation):
                 "test_rows": list(fold.test),
                 "baselines": {name: float(values[i]) for name, values in sums.items()},
             }
-            if validated is not None:
+            if validated is not None and np.isfinite(validated[i]):
                 result["val_score"] = float(validated[i])
             if (ruin := self._ruin(agent, i)) is not None:
                 result["ruined"] = ruin

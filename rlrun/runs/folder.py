@@ -294,7 +294,7 @@ class RunFolder:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-        write_atomic(self.steps, gzip.compress(text.getvalue().encode(), mtime=0))
+        write_atomic(self.steps, gzip.compress(text.getvalue().encode(), 6, mtime=0))
 
     def write_report(self, text: str, report: Mapping[str, Any]) -> None:
         write_atomic(self.report, text.encode("utf-8", "replace"))

@@ -211,7 +211,7 @@ def _finish(
         with deferred():
             run.set_status("running", session.saved_step)
         session.train()
-        scores = task.evaluation.final(algo, session.clock.step, session.last)
+        scores = task.evaluation.final(algo, session.clock.step, session.recorded)
         with deferred():  # a run that is judged has ended
             if scores.steps is not None:
                 run.write_steps(scores.steps.header, scores.steps.rows)

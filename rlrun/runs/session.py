@@ -152,6 +152,14 @@ class Session:
         """Wall time spent on this run so far, by every process that worked on it."""
         return self.wall_seconds + time.monotonic() - self._began
 
+    @property
+    def recorded(self) -> dict[str, np.ndarray]:
+        """The newest value [R] of every tag; of the one that policies are chosen on, the best."""
+        if self.evaluation.best is None:
+            return self.last
+        tag, mode = self.evaluation.best
+        return self.last | {tag: self.best if mode == "max" else -self.best}
+
     def train(self) -> None:
         """Run the loop to its end; raises Stopped after saving, if a signal came."""
         try:
