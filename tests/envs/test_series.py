@@ -476,3 +476,17 @@ def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
 def test_bad_configs_are_refused(changes: dict[str, Any], message: str) -> None:
     assert violations(shipped()) == []
     assert any(message in problem for problem in violations(replace(shipped(), **changes)))
+
+
+def test_a_gap_closes_the_account_and_no_return_crosses_it() -> None:
+    prices = [10.0, 10.0, 11.0, 12.1, 50.0, 50.0, 55.0, 60.5]
+    data = replace(series(prices), breaks=np.array([4]))  # usable: rows 1 to 3, and 5 to 7
+    env = trading(data, cost=0.01)
+    steps = play(env, iter([np.array([LONG])] * 5), across=True)
+    assert column(steps, "t")[:, 0].tolist() == [2, 3, 5, 6, 7]
+    assert column(steps, "scored")[:, 0].tolist() == [True, True, False, True, True]
+    growth = [0.99, 1.1 * 0.99, 1.0, 0.99, 1.1 * 0.99]  # bought and sold on each side
+    np.testing.assert_allclose(column(steps, "score")[:, 0], np.log(growth), atol=1e-12)
+    assert steps[3]["obs"].tolist() == [[0.0, 0.0]]  # of the first rows after it alone
+    train = play(trading(data), iter([np.array([LONG])] * 5))
+    assert len(train) == 3 and train[-1]["truncated"][0]

@@ -17,8 +17,9 @@ LOOKBACK, ROWS = 2, 12
 class Sum(WindowedEnv):
     """Scores the newest value of the table; action 1 reads a row too many."""
 
-    def __init__(self, num_envs: int, table: np.ndarray) -> None:
-        super().__init__(num_envs, Box(-np.inf, np.inf, (LOOKBACK,)), Discrete(2), None, table, LOOKBACK)
+    def __init__(self, num_envs: int, table: np.ndarray, usable: np.ndarray | None = None) -> None:
+        spaces = Box(-np.inf, np.inf, (LOOKBACK,)), Discrete(2)
+        super().__init__(num_envs, *spaces, None, table, LOOKBACK, usable)
 
     def _open(self, rows: np.ndarray, options: Mapping[str, Any]) -> None:
         pass
@@ -26,7 +27,7 @@ class Sum(WindowedEnv):
     def _account(self, actions: np.ndarray, scored: Any, ends: Any, breaks: Any) -> Any:
         self._read(1 + 100 * int(actions.max()))
         reward = np.where(scored, self._read(1)[:, 0, 0], 0.0)
-        return reward, np.zeros(self.num_envs, bool), {}
+        return reward, np.zeros(self.num_envs, bool), {"breaks": breaks}
 
     def _observe(self) -> np.ndarray:
         return self._read(LOOKBACK)[:, 0].astype(np.float32)
@@ -102,3 +103,44 @@ def test_its_state_goes_on_exactly() -> None:
         env.step(np.zeros(1, np.int64))[:4], other.step(np.zeros(1, np.int64))[:4], strict=True
     ):
         np.testing.assert_array_equal(one, two)
+
+
+# Rows 5 and 6 have no past of their own: usable rows 0 to 2 are data rows 2 to 4, 3 to 7 are 7 to 11.
+WITH_A_GAP = np.array([2, 3, 4, 7, 8, 9, 10, 11])
+
+
+def test_an_episode_ends_before_a_gap() -> None:
+    env = Sum(400, table(), WITH_A_GAP)
+    seen = set()
+    for steps in (0, 1, 2, 6):
+        env.reset(seed=3, options={"window": (0, 8), "episode_steps": steps})
+        begin, over, rows = env.t.tolist(), np.zeros(400, bool), [env.t]
+        while not over.all():
+            _, _, _, over, info = env.step(np.zeros(400, np.int64))
+            assert not info["breaks"].any()
+            rows.append(info["t"])
+        ends = rows[-1].tolist()
+        assert all((b < 5) == (e < 5) and b < e for b, e in zip(begin, ends, strict=True))
+        assert steps or set(zip(begin, ends, strict=True)) == {(2, 4), (7, 11)}  # a segment each, by the seed
+        assert all(e - b <= steps for b, e in zip(begin, ends, strict=True)) or not steps
+        seen |= set(begin)
+    assert seen == {2, 3, 7, 8, 9, 10}
+
+
+def test_a_gap_is_passed_over_by_a_step_in_which_nothing_happens() -> None:
+    env = Sum(1, table(), WITH_A_GAP)
+    rewards, scored, reached = play(env, window=(0, 8), across=True)
+    assert reached == [[3], [4], [7], [8], [9], [10], [11]]
+    assert scored[:, 0].tolist() == [True, True, False, True, True, True, True]
+    assert rewards == [[3.0], [4.0], [0.0], [8.0], [9.0], [10.0], [11.0]]
+    env.reset(seed=1, options={"window": (0, 8), "across": True})
+    breaks = [bool(env.step(np.zeros(1, np.int64))[4]["breaks"][0]) for _ in range(7)]
+    assert breaks == [False, True, False, False, False, False, False]  # where what is held is given up
+
+
+def test_a_window_of_gaps_alone_is_refused() -> None:
+    env = Sum(1, table(), np.array([2, 5, 8, 9]))
+    with pytest.raises(ValueError, match="gaps between all of its rows"):
+        env.reset(seed=1, options={"window": (0, 3)})
+    env.reset(seed=1, options={"window": (0, 4)})
+    assert env.t.tolist() == [8]

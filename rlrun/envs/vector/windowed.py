@@ -179,9 +179,9 @@ def between(
         ValueError: no two rows of a window follow one another.
     """
     wanted, _ = part(first, last, np.ones_like(steps), seed)
-    begins = np.delete(np.arange(last.max()), gaps[gaps < last.max()])  # rows that another one follows
+    begins = np.delete(np.arange(last.max() + 1), gaps[gaps < last.max()])  # rows that another one follows
     start = begins[np.maximum(np.searchsorted(begins, wanted, "right") - 1, 0)]
-    start = np.where(start < first, begins[np.searchsorted(begins, first) % len(begins)], start)
+    start = np.where(start < first, begins[np.searchsorted(begins, first)], start)
     if ((start < first) | (start >= last)).any():
         raise ValueError("a window has gaps between all of its rows")
     edges = np.concatenate([[-1], gaps, [np.iinfo(np.int64).max]])
