@@ -15,6 +15,7 @@ import numpy as np
 
 from rlrun.config.keys import nearest
 from rlrun.data.table import DataError, Series, instead
+from rlrun.data.times import duration, label
 
 Past = Callable[[np.ndarray, int], np.ndarray]  # (x [n], k) -> [n], NaN where the past is too short
 
@@ -191,7 +192,7 @@ def shown(features: Sequence[Feature], series: Series) -> Shown:
 def _require_positive(feature: Feature, values: np.ndarray, index: np.ndarray) -> None:
     low = np.flatnonzero(values <= 0)
     if low.size:
-        where = "; ".join(f"{values[i]:g} at {index[i]}" for i in low[:3])
+        where = "; ".join(f"{values[i]:g} at {label(index[i])}" for i in low[:3])
         raise DataError(
             f"env.features has {feature.name}: {feature.column} is {where} ({low.size} in all), and only "
             f"positive numbers have a return: use diff {feature.column} {feature.rows}"
@@ -236,15 +237,11 @@ def _source(series: Series, name: str, lag: str | int) -> np.ndarray:
     return np.where(source >= begin, source, -1)
 
 
-_UNITS = {"d": "D", "h": "h", "min": "m", "s": "s", "ms": "ms"}
-
-
-def _span(name: str, text: str) -> np.ndarray:
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = _UNITS.get(text[len(digits) :])
-    if unit is None or not digits.isdecimal():
+def _span(name: str, text: str) -> np.timedelta64:
+    span = duration(text)
+    if not isinstance(span, np.timedelta64):
         raise DataError(f"env.lag is {text} for {name}: give rows (2), or a time: 2h, 30min, 1d, 10s, 5ms")
-    return np.array(int(digits), f"timedelta64[{unit}]")
+    return span
 
 
 def foresight(series: Series, price: str, known: float = 0.3) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rlrun.data.features import Feature, Shown, foresight, late, parse, shown
 from rlrun.data.table import DataError, DataSpec, Series, instead
+from rlrun.data.times import label
 
 DEFAULT = "default"  # among the features: the price's change of a row, and every other column as it is
 
@@ -96,11 +97,16 @@ def market(
         periods_per_year,
         series.sha256,
         None if whole and rows[-1] == len(series.index) - 1 else rows,
-        (*series.notes, *foresight(timely, price)),
+        (*series.notes, *_constant(series), *foresight(timely, price)),
     )
     return Market(
         table, len(found.past), len(found.past) + len(found.now), found.names, spec, positive, scaled
     )
+
+
+def _constant(series: Series) -> list[str]:
+    same = np.flatnonzero((series.values == series.values[0]).all(0)).tolist()
+    return [f"{series.columns[i]} is {series.values[0, i]:g} in every row" for i in same]
 
 
 def _features(
@@ -120,7 +126,7 @@ def _check_price(what: str, name: str, series: Series, positive: bool) -> None:
     values = series.values[:, series.columns.index(name)]
     low = np.flatnonzero(values <= 0)
     if positive and low.size:
-        where = "; ".join(f"{values[i]:g} at {series.index[i]}" for i in low[:3])
+        where = "; ".join(f"{values[i]:g} at {label(series.index[i])}" for i in low[:3])
         raise DataError(
             f"a position is a share of the account (env.account=share), which needs positive prices, but "
             f"{name} is {where} ({low.size} in all): env.account=fixed trades numbers of contracts at any "

@@ -1,34 +1,32 @@
-"""Tables in time order, read from CSV and checked.
+"""Tables in time order, read from CSV or Parquet and checked.
 
 A file that could mislead is refused: every problem is named by line and column, the first
-three of a kind, with what to do about it.
+three of a kind, with what to do about it. Nothing is left out or filled in that was not asked
+for, and what was is counted.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
-import math
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from rlrun.config import ConfigError
 from rlrun.config.keys import nearest
+from rlrun.data.cells import Cells, number, refuse
+from rlrun.data.cells import DataError as DataError
+from rlrun.data.grid import regular
+from rlrun.data.times import Bad, clock_change, label, read_times
 from rlrun.files import inflate, read_regular
 
 _LARGEST, _COLUMNS = 1 << 31, 10_000  # bytes of a file, and columns of a table
 SHIPPED = Path(__file__).parent / "shipped" / "series"
-
-
-class DataError(ConfigError):
-    """A data file that cannot be used; the message says where it is wrong and what to do."""
+UNNAMED = ("", "Unnamed: 0", "__index_level_0__")  # what programs call a column of row labels
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,8 @@ class DataSpec:
     """What a time-indexed environment says about its data, as `env.data_spec`."""
 
     index: np.ndarray  # [rows], int64 or datetime64[ns], strictly increasing
-    columns: tuple[str, ...]
-    lookback: int  # rows before the first one that can be observed
+    columns: tuple[str, ...] = ()
+    lookback: int = 0  # rows before the first one that can be observed
     horizon: int = 0  # rows that a decision reaches ahead
     delay: int = 1  # rows from a decision to its fill
     periods_per_year: float | None = None
@@ -68,134 +66,243 @@ class Series:
     notes: tuple[str, ...] = ()  # what was done to the file's rows
 
 
-def read_csv(path: Path, time: str, columns: Sequence[str] | None = None) -> Series:
-    """Read a CSV with a header, gzip-compressed if it ends in .gz; `columns` None: all but `time`.
+def read_table(
+    path: Path,
+    time: str,
+    columns: Sequence[str] | None = None,
+    *,
+    where: Mapping[str, Any] | None = None,
+    step: str | int | None = None,
+    on_gap: str = "refuse",
+) -> Series:
+    """Read a table with a header, gzip-compressed or not; `columns` None: all but `time` and `where`.
+
+    `where` takes the rows of a long table that have these values in other columns. `step` says
+    how far apart rows are; where one is missing, `on_gap` refuses, fills it with the row before
+    (ffill), or begins anew (segment).
 
     Raises:
-        DataError: a missing file or column, a cell that is not a finite number, or a time
-            that does not strictly increase; the first three offenders are named by line.
+        DataError: a missing file or column, a cell that is not a finite number, a time that does not
+            strictly increase, or rows that are not a step apart; the first three offenders are named.
     """
-    header, rows, lines = _cells(path)
-    if len(header) > _COLUMNS:
-        raise DataError(f"{path}: it has {len(header):,} columns: {_COLUMNS:,} at most")
-    twice = sorted(name for name, count in Counter(header).items() if count > 1)
-    if twice:
-        raise DataError(f"{path}: two columns are named {twice[0]}: rename one")
-    names = tuple(name for name in header if name != time) if columns is None else tuple(columns)
-    for name in (time, *names):
-        if name not in header:
-            what = "env.time" if name == time else "env.columns"
-            raise DataError(f"{path}: {what} names {name}{instead(name, header)}")
+    raw = _bytes(path)
+    if raw[:4] == b"PAR1":
+        from rlrun.data.parquet import read_parquet
+
+        source: Any = read_parquet(path, raw)
+    else:
+        source = Cells(path, _utf8(path, raw))
+    header, where = source.header, where or {}
+    _check_header(path, source, time)
+    _known(path, header, "env.where", where)
+    names = _names(path, source, time, columns, where)
+    _known(path, header, "env.time", (time,))
+    _known(path, header, "env.columns", names)
     if not names:
         raise DataError(f"{path}: there is no column beside the time {time}")
+    texts, values = source.columns(
+        [header.index(n) for n in (time, *where)], [header.index(n) for n in names]
+    )
+    rows = np.arange(len(values))
+    for (name, wanted), cells in zip(where.items(), texts[1:], strict=True):
+        rows = rows[_equal(cells[rows], str(wanted))]
+        if not len(rows):
+            known = sorted({cell.decode("utf-8", "replace") for cell in cells[:100_000].tolist()})
+            raise DataError(
+                f"{path}: env.where: no row has {name}={wanted}{instead(str(wanted), known, 'it has')}"
+            )
     if len(rows) < 2:
         raise DataError(f"{path}: {len(rows)} rows of data are too few")
-    _refuse(
-        path,
-        [
-            f"line {n} has {len(r)} cells, not {len(header)}"
-            for r, n in zip(rows, lines, strict=True)
-            if len(r) != len(header)
-        ],
-    )
-    index = _times(path, time, [row[header.index(time)] for row in rows], lines)
-    values = np.column_stack(
-        [_numbers(path, name, [row[header.index(name)] for row in rows], lines) for name in names]
-    )
+    stamps = _Stamps(path, source, time, rows)
+    index = stamps.read(texts[0] if not where else texts[0][rows])
+    stamps.check_order(index, where)
+    values = values if not where else values[rows]
+    notes = (f"{path.name} has {source.comments} lines before its header",) if source.comments else ()
+    index, values, breaks, done = regular(index, values, step, on_gap, stamps.fail)
     values.flags.writeable = index.flags.writeable = False
+    return Series(index, names, values, _digest(index, names, values, breaks), breaks, (*notes, *done))
+
+
+def _known(path: Path, header: Sequence[str], what: str, names: Iterable[str]) -> None:
+    """DataError where a name is of no column."""
+    for name in names:
+        if name not in header:
+            raise DataError(f"{path}: {what} names {name}{instead(name, header)}")
+
+
+def _digest(index: np.ndarray, names: tuple[str, ...], values: np.ndarray, breaks: np.ndarray) -> str:
     digest = hashlib.sha256(repr((str(index.dtype), names)).encode())
-    digest.update(np.ascontiguousarray(index).tobytes())
-    digest.update(np.ascontiguousarray(values).tobytes())
-    return Series(index, names, values, digest.hexdigest())
+    for array in (index, values, *([breaks] if len(breaks) else [])):
+        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return digest.hexdigest()
 
 
-def _cells(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
-    """Header, rows of stripped cells, and the line that each row ends on; blank lines are skipped."""
+def _bytes(path: Path) -> bytes:
     try:
         raw = read_regular(path, _LARGEST, links=True)
-        text = (inflate(raw, _LARGEST) if path.suffix == ".gz" else raw).decode("utf-8-sig")
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        rows = [([cell.strip() for cell in row], reader.line_num) for row in reader if row]
+        raw = inflate(raw, _LARGEST) if raw[:2] == b"\x1f\x8b" else raw
     except FileNotFoundError:
         shipped = ", ".join(sorted(p.name.removesuffix(".csv.gz") for p in SHIPPED.glob("*.csv.gz")))
         raise DataError(f"env.path is {path}: there is no such file; shipped series are {shipped}") from None
+    except (OSError, ValueError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: it cannot be read: {error}") from None
+    if raw[:4] == b"PK\x03\x04":
+        raise DataError(f"{path}: it is an Excel or a zip file: save the table as CSV")
+    return raw
+
+
+def _utf8(path: Path, raw: bytes) -> bytes:
+    for mark, code in ((b"\xef\xbb\xbf", "utf-8-sig"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
+        if raw.startswith(mark):
+            return raw[3:] if code == "utf-8-sig" else _decoded(path, raw, code).encode()
+    if not raw.isascii():
+        _decoded(path, raw, "utf-8")
+    return raw
+
+
+def _decoded(path: Path, raw: bytes, code: str) -> str:
+    try:
+        return raw.decode(code)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: byte {error.start} is not UTF-8: save the file as UTF-8") from None
-    except (OSError, ValueError, EOFError, zlib.error, csv.Error) as error:
-        raise DataError(f"{path}: it cannot be read: {error}") from None
-    if not rows:
-        raise DataError(f"{path}: the file is empty")
-    return rows[0][0], [row for row, _ in rows[1:]], [line for _, line in rows[1:]]
 
 
-def _numbers(path: Path, name: str, cells: Sequence[str], lines: Sequence[int]) -> np.ndarray:
-    values = np.array([_number(cell) for cell in cells])
-    bad = np.flatnonzero(~np.isfinite(values)).tolist()
-    _refuse(path, [f"line {lines[i]}, column {name}: {cells[i]!r} is not a finite number" for i in bad])
-    return values
-
-
-def _number(cell: str) -> float:
-    try:
-        return math.nan if "_" in cell else float(cell)  # Python alone reads 1_000 as a number
-    except ValueError:
-        return math.nan
-
-
-def _times(path: Path, name: str, cells: Sequence[str], lines: Sequence[int]) -> np.ndarray:
-    """int64, or datetime64[ns] in UTC where the stamps carry a zone."""
-    where = [f"line {line}, column {name}: {cell!r}" for line, cell in zip(lines, cells, strict=True)]
-    if _integer(cells[0]) is not None:
-        numbers = [_integer(cell) for cell in cells]
-        _refuse(path, [f"{w} is not an integer" for w, n in zip(where, numbers, strict=True) if n is None])
-        index = np.array(numbers, np.int64)
-    else:
-        stamps = [_stamp(cell) for cell in cells]
-        _refuse(path, [f"{w} is no time (ISO 8601)" for w, t in zip(where, stamps, strict=True) if t is None])
-        times = [t for t in stamps if t is not None]
-        zone = times[0].utcoffset()
-        _refuse(
-            path,
-            [
-                f"{w} is in another time zone than the first row: convert all to UTC"
-                for w, t in zip(where, times, strict=True)
-                if t.utcoffset() != zone
-            ],
+def _check_header(path: Path, source: Any, time: str) -> None:
+    """DataError where there are too many columns, two of a name, or data in the place of their names."""
+    header = source.header
+    if len(header) > _COLUMNS:
+        raise DataError(f"{path}: it has {len(header):,} columns: {_COLUMNS:,} at most")
+    twice = sorted(name for name, count in Counter(header).items() if count > 1)
+    if time not in header and all(_is_data(name) for name in header):
+        names = ",".join([time or "time", "price", *"abcdefghij"][: len(header)])
+        raise DataError(
+            f"{path}: its first line holds data ({', '.join(header[:3])}), and no names of columns: "
+            f"put a line before it, such as {names}"
         )
-        plain = [t if zone is None else t.astimezone(UTC).replace(tzinfo=None) for t in times]
-        index = np.array(plain, "datetime64[us]").astype("datetime64[ns]")
-    falls = np.flatnonzero(index[1:] <= index[:-1]) + 1
-    _refuse(
-        path,
-        [
-            f"{where[i]} is {'a duplicate' if index[i] == index[i - 1] else 'earlier than the line before'}: "
-            "sort the file by time and drop duplicates"
-            for i in falls
-        ],
-    )
-    return index
+    if twice:
+        which = f"are named {twice[0]}: rename one" if twice[0] else "have no name: give them one"
+        raise DataError(f"{path}: two columns {which}")
 
 
-def _integer(cell: str) -> int | None:
-    # a bare "20190803" is a date to ISO 8601, but a number to whoever counts rows: numbers win
-    digits = cell.removeprefix("-")
-    return int(cell) if digits.isascii() and digits.isdigit() and len(digits) < 19 else None
-
-
-def _stamp(cell: str) -> datetime | None:
+def _is_data(cell: str) -> bool:
     try:
-        moment = datetime.fromisoformat(cell)
-    except ValueError:
-        return None
-    return moment if 1678 <= moment.year <= 2261 else None  # what nanoseconds in 64 bits can hold
+        read_times(np.array([cell.encode() or b"?"]))
+    except Bad:
+        return number(cell) == number(cell)
+    return True
 
 
-def _refuse(path: Path, problems: Sequence[str]) -> None:
-    if problems:
-        more = f" (and {len(problems) - 3} more)" if len(problems) > 3 else ""
-        raise DataError(f"{path}: " + "; ".join(problems[:3]) + more)
+def _names(
+    path: Path, source: Any, time: str, columns: Sequence[str] | None, where: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """The columns of numbers that are wanted; DataError where one of them is text."""
+    header = source.header
+    unnamed = next((name for name in UNNAMED if header and header[0] == name), None)
+    if time not in header and unnamed is not None and source.sample and _is_data(source.sample[0][0]):
+        raise DataError(
+            f"{path}: env.time names {time}{instead(time, [n for n in header if n])}; "
+            f"env.time={unnamed or chr(39) * 2} takes the first column, which has no name"
+        )
+    if columns is not None:
+        return tuple(columns)
+    names = tuple(name for name in header if name not in (time, unnamed, *where))
+    texts = [name for name in names if source.is_text(header.index(name))]
+    if texts and time in header:
+        cells = [row[header.index(texts[0])] for row in source.sample]
+        _long(path, source, time, texts[0])
+        rest = ",".join(name for name in names if name not in texts)
+        which = f"env.columns=[{rest}] takes the others" if rest else "there is no column of numbers"
+        raise DataError(f"{path}: column {texts[0]} holds text ({cells[0]!r}): {which}")
+    return names
 
 
-def instead(name: str, known: Sequence[str]) -> str:
+def _long(path: Path, source: Any, time: str, column: str) -> None:
+    """DataError where a table has several rows for a time, and `column` tells them apart."""
+    at, of = source.header.index(time), source.header.index(column)
+    try:
+        stamps, kinds = source.columns([at, of], [])[0]
+    except DataError:
+        return  # which reading it will tell
+    _, first = np.unique(stamps, return_index=True)
+    values = [value.decode("utf-8", "replace") for value in np.unique(kinds)[:1000].tolist()]
+    both = np.unique(np.char.add(np.char.add(stamps, b"\x00"), kinds))
+    if len(first) == len(stamps) or len(both) < len(stamps):
+        return
+    if not 1 < len(values) <= len(stamps) // 2 or len(values) * len(first) > 2 * len(stamps):
+        return  # it is no name of things, each of which has a row at most of the times
+    shown = ", ".join(values[:8]) + (f" and {len(values) - 8} more" if len(values) > 8 else "")
+    raise DataError(
+        f"{path}: it has rows of several things for one time: env.where={{{column}: {values[0]}}} "
+        f"takes those of one of {shown}"
+    )
+
+
+def _equal(cells: np.ndarray, wanted: str) -> np.ndarray:
+    """Where text is the same, or the same number."""
+    same = cells == wanted.encode()
+    if same.any() or number(wanted) != number(wanted):
+        return same
+    return np.array([number(cell.decode("utf-8", "replace")) == number(wanted) for cell in cells.tolist()])
+
+
+class _Stamps:
+    """The column of times of some rows of a file, for messages that name them."""
+
+    def __init__(self, path: Path, source: Any, time: str, rows: np.ndarray) -> None:
+        self._path, self._source, self._time, self._rows = path, source, time, rows
+
+    def fail(self, problems: Mapping[int, str], hint: str = "") -> None:
+        """DataError that says what is wrong with each of the rows, if there are any, and what to do."""
+        if not problems:
+            return
+        first = sorted(problems)[:3]
+        column = self._source.header.index(self._time)
+        found = self._source.at([int(self._rows[i]) for i in first])
+        told = [
+            f"line {line}, column {self._time}: {row[column]!r} {problems[i]}"
+            for i, (row, line) in zip(first, found, strict=True)
+        ]
+        refuse(self._path, [*told, *[""] * (len(problems) - len(told))], hint)
+
+    def read(self, cells: np.ndarray) -> np.ndarray:
+        if cells.dtype.kind in "Mi":  # of Parquet, which has times of its own
+            return cells
+        try:
+            return read_times(cells)
+        except Bad as bad:
+            self.fail(dict.fromkeys(bad.rows, bad.problem), bad.hint)
+            raise
+
+    def check_order(self, index: np.ndarray, where: Mapping[str, Any]) -> None:
+        """DataError where times do not increase."""
+        falls = np.flatnonzero(index[1:] <= index[:-1]) + 1
+        if not falls.size:
+            return
+        self._several(index, where)
+        problems = {}
+        for i in falls.tolist():
+            change = clock_change(index[i - 1], index[i]) if index.dtype.kind == "M" else None
+            if change == "back":
+                problems[i] = (
+                    f"comes after {label(index[i - 1])}: the clock was put back that night, and no hour was "
+                    "lived twice: write the times in UTC, or with their offset from it (+02:00, +01:00)"
+                )
+            elif index[i] == index[i - 1]:
+                problems[i] = "is a duplicate of the line before: which of the two is right?"
+            else:
+                problems[i] = "is earlier than the line before: sort the file by time"
+        self.fail(problems)
+
+    def _several(self, index: np.ndarray, where: Mapping[str, Any]) -> None:
+        """DataError where another column tells rows of one time apart."""
+        if 4 * len(np.unique(index)) > 3 * len(index):
+            return  # a few that are double, and no table of several things
+        header = self._source.header
+        for name in header:
+            if name not in (self._time, *where):
+                _long(self._path, self._source, self._time, name)
+
+
+def instead(name: str, known: Sequence[str], has: str = "the columns are") -> str:
     near = nearest(name, known)
-    return f", did you mean {near}?" if near else f": the columns are {', '.join(known)}"
+    return f", did you mean {near}?" if near else f": {has} {', '.join(known[:20])}"

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rlrun.config import key
+from rlrun.data.grid import GAPS
 from rlrun.data.market import Market, market
-from rlrun.data.table import SHIPPED, DataError, Series, read_csv
+from rlrun.data.table import SHIPPED, DataError, Series, read_table
+from rlrun.data.times import duration
 from rlrun.envs import EnvConfig
 from rlrun.registry import register
 
@@ -27,9 +29,22 @@ if TYPE_CHECKING:
 class SeriesConfig(EnvConfig):
     """A table, what is seen of it, and how one trades it."""
 
-    path: str = key("a .csv or .csv.gz file, or the name of a shipped series such as wti_daily", path=True)
-    time: str = key("the column of time stamps (ISO 8601) or integers, strictly increasing")
+    path: str = key(
+        "a file of CSV or Parquet, compressed by gzip or not, or the name of a shipped series such as "
+        "wti_daily",
+        path=True,
+    )
+    time: str = key(
+        "the column of times, strictly increasing: ISO 8601, seconds to nanoseconds since 1970, or integers"
+    )
     columns: list[str] | None = key("the columns to use; null: all but the time")
+    where: Any = key("the rows to use, of a table of several things: {column: value}; null: all")
+    step: str | None = key("how far apart rows are, such as 1h, 15min or 1d; null: no matter")
+    on_gap: str = key(
+        "with a step, where rows are missing: refuse; ffill: take the row before; segment: look, trade and "
+        "hold nothing across the gap",
+        choices=GAPS,
+    )
     price: str | None = key("the column that is traded; null: the first of columns")
     features: list[str] = key(
         "what is seen of each row: default (the price's change and the other columns as they are), "
@@ -78,10 +93,19 @@ class SeriesConfig(EnvConfig):
                 found.append(f"{what} is {name}: it must be one of columns ({', '.join(self.columns)})")
         if self.columns and self.time in self.columns:
             found.append(f"columns holds the time column {self.time}: leave it out")
+        for name in ("where", "lag"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, dict):
+                example = "{column: value}" if name == "where" else "{column: rows, or 2h}"
+                found.append(f"{name} is {value}: give it as {example}")
+        if self.step is not None and duration(self.step) in (None, 0):
+            found.append(
+                f"step is {self.step}: it must be a time such as 1h, 15min, 1d or 500ms, or a number"
+            )
+        if self.step is None and self.on_gap != "refuse":
+            found.append(f"on_gap={self.on_gap} has no effect without env.step, which says what a gap is")
         if not self.features:
             found.append("features is empty: name at least one, or [default]")
-        if self.lag is not None and not isinstance(self.lag, dict):
-            found.append(f"lag is {self.lag}: give it as {{column: rows, or 2h}}")
         if (self.account == "fixed") != (self.capital is not None):
             found.append(
                 f"capital is {self.capital}: "
@@ -144,7 +168,8 @@ def load_market(config: SeriesConfig) -> Market:
 def load_series(config: SeriesConfig) -> Series:
     """The table itself; DataError where the file is missing or damaged."""
     path, columns = _path(config), None if config.columns is None else tuple(config.columns)
-    return _read(path, _version(path), config.time, columns)
+    where = tuple((config.where or {}).items())
+    return _read(path, _version(path), config.time, columns, where, config.step, config.on_gap)
 
 
 def prepared(series: Series, config: SeriesConfig) -> Market:
@@ -177,8 +202,16 @@ def _version(path: Path) -> tuple[int, ...]:
 
 
 @lru_cache(maxsize=1)  # an env to look at, one to train in and one to judge in share a table
-def _read(path: Path, version: tuple[int, ...], time: str, columns: tuple[str, ...] | None) -> Series:
-    return read_csv(path, time, columns)
+def _read(
+    path: Path,
+    version: tuple[int, ...],
+    time: str,
+    columns: tuple[str, ...] | None,
+    where: tuple[tuple[str, Any], ...],
+    step: str | None,
+    on_gap: str,
+) -> Series:
+    return read_table(path, time, columns, where=dict(where), step=step, on_gap=on_gap)
 
 
 @lru_cache(maxsize=1)

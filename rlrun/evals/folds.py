@@ -20,6 +20,7 @@ import numpy as np
 
 from rlrun.config import ConfigError, key
 from rlrun.config.keys import violations
+from rlrun.data.times import label
 
 Window = tuple[int, int]
 
@@ -174,17 +175,6 @@ class Plan:
         if self.dates is None:
             return [window[0], window[1] - 1]
         return [label(self.dates[window[0]]), label(self.dates[window[1] - 1])]
-
-
-def label(moment: Any) -> str | int:
-    """A time stamp as text, no finer than it needs to be; an integer as it is."""
-    if not isinstance(moment, np.datetime64):
-        return int(moment)
-    for unit in ("D", "m", "s"):
-        coarse = moment.astype(f"datetime64[{unit}]")
-        if coarse == moment:
-            return str(coarse)
-    return str(moment)
 
 
 def plan(

@@ -19,6 +19,7 @@ import numpy as np
 from rlrun import envs
 from rlrun.config import ConfigError, key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout
+from rlrun.data.times import label
 from rlrun.evals import folds
 from rlrun.evals.evaluation import Evaluation, Later, Replica, Scores, StepTable
 from rlrun.evals.play import Played, run_episodes
@@ -241,7 +242,7 @@ class WalkForward(Evaluation):
         """When the account of a replica was ruined."""
         if "ruined" not in trace or not (ruined := trace["ruined"][replica, 0] == 1.0).any():
             return None
-        return folds.label(self.data.index[int(trace["t"][replica, 0, ruined.argmax()])])
+        return label(self.data.index[int(trace["t"][replica, 0, ruined.argmax()])])
 
     def _steps(self, traces: Mapping[str, Mapping[str, np.ndarray]]) -> StepTable:
         """All that is recorded of every row of every test, for the agent and beside it each baseline."""
@@ -256,7 +257,7 @@ class WalkForward(Evaluation):
             columns = [column for each in own for column in each]
             who = replica.index, replica.seed, replica.fold
             for t, *values in zip(reached.tolist(), *columns, strict=True):
-                rows.append([folds.label(self.data.index[t]), *who, t, *values])
+                rows.append([label(self.data.index[t]), *who, t, *values])
         return StepTable(header, rows)
 
     def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> Scores:

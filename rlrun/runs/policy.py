@@ -22,6 +22,8 @@ class Policy:
     (`env.scale=fit`), they are in the table's own units, and standardised here as they were there.
     """
 
+    _scaling: np.ndarray | None = None
+
     def __init__(
         self,
         algo: Algorithm,

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_series import column, play, series, shipped, trading, walk
+from trading_envs import column, play, series, shipped, trading, walk
 
 from rlrun.config.keys import violations
 from rlrun.data.table import DataError

@@ -2,74 +2,22 @@
 
 from __future__ import annotations
 
-import gzip
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
+from trading_envs import column, play, series, shipped, trading, walk
 
 from rlrun import envs
 from rlrun.config.keys import violations
-from rlrun.data.table import SHIPPED, DataError, Series, read_csv
-from rlrun.envs.series import SeriesConfig, load_market, prepared
-from rlrun.envs.series import trading as make_trading
+from rlrun.data.table import SHIPPED, Series, read_table
 from rlrun.envs.vector.series import Trading
 
-CONF = Path(__file__).parents[2] / "conf" / "env"
 SHORT, FLAT, LONG = 0, 1, 2
-
-
-@cache
-def shipped(name: str = "series") -> SeriesConfig:
-    values: dict[Any, Any] = {"path": "wti_daily"}
-    for part in (name, "series"):  # the variant's values win
-        found = OmegaConf.to_container(OmegaConf.load(CONF / f"{part}.yaml"))
-        assert isinstance(found, dict)
-        values = found | values
-    del values["defaults"]
-    made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SeriesConfig), values))
-    assert isinstance(made, SeriesConfig)
-    return made
-
-
-def series(prices: Any, *others: Any) -> Series:
-    values = np.column_stack([np.asarray(column, float) for column in (prices, *others)])
-    return Series(np.arange(len(values)), ("close", "a", "b")[: values.shape[1]], values, "")
-
-
-def trading(data: Series, num_envs: int = 1, **changes: Any) -> Trading:
-    config = replace(shipped(), **({"lookback": 1} | changes))
-    env = make_trading(num_envs, config, prepared(data, config))
-    assert isinstance(env, Trading)
-    return env
-
-
-def walk(length: int, seed: int = 0) -> Series:
-    rng = np.random.default_rng(seed)
-    return series(100 * np.exp(0.01 * rng.normal(size=length).cumsum()), rng.normal(size=length))
-
-
-def play(env: Trading, actions: Iterator[np.ndarray], **options: Any) -> list[dict[str, np.ndarray]]:
-    """Every step's outputs until all sub-envs have ended; step 0 holds only obs."""
-    obs, _ = env.reset(seed=7, options=options)
-    steps: list[dict[str, np.ndarray]] = [{"obs": obs}]
-    over = np.zeros(env.num_envs, bool)
-    while not over.all():
-        obs, reward, terminated, truncated, info = env.step(next(actions))
-        over = terminated | truncated
-        steps.append({"obs": obs, "reward": reward, "terminated": terminated, "truncated": truncated} | info)
-    return steps
-
-
-def column(steps: list[dict[str, np.ndarray]], name: str) -> np.ndarray:
-    return np.stack([step[name] for step in steps[1:]])  # [T, M]
 
 
 def orders(*actions: int) -> Iterator[np.ndarray]:
@@ -370,94 +318,8 @@ def test_shipped_series_load_and_wti_trades() -> None:
     assert obs.shape == (2, spec.lookback + 1)
     names = {path.name.removesuffix(".csv.gz") for path in SHIPPED.glob("*.csv.gz")}
     assert names == {"wti_daily", "electricity_hourly", "renewables_hourly", "retail_daily"}
-    rows = {name: len(read_csv(SHIPPED / f"{name}.csv.gz", "time").index) for name in names}
+    rows = {name: len(read_table(SHIPPED / f"{name}.csv.gz", "time").index) for name in names}
     assert (rows["electricity_hourly"], rows["renewables_hourly"], rows["retail_daily"]) == (26304, 8220, 739)
-
-
-GOOD = "time,close,volume\n2020-01-01,10,1\n2020-01-02,11,2\n2020-01-03,12,3\n2020-01-04,13,4\n"
-
-
-def write(folder: Path, text: str | bytes, name: str = "my.csv") -> Path:
-    path = folder / name
-    path.write_bytes(text.encode() if isinstance(text, str) else text)
-    return path
-
-
-def test_the_same_table_has_the_same_hash_however_it_is_written(tmp_path: Path) -> None:
-    plain = read_csv(write(tmp_path, GOOD), "time")
-    packed = read_csv(write(tmp_path, gzip.compress(GOOD.encode()), "my.csv.gz"), "time")
-    odd = GOOD.replace("\n", "\r\n").replace("11", " 11.0").replace("12,3", '"12","3"')
-    other = read_csv(write(tmp_path, "\ufeff" + odd), "time")
-    assert plain.sha256 == packed.sha256 == other.sha256 and plain.columns == ("close", "volume")
-    changed = read_csv(write(tmp_path, GOOD.replace("13", "13.5")), "time")
-    assert changed.sha256 != plain.sha256
-    with pytest.raises(ValueError, match="read-only"):
-        plain.values[0, 0] = 1.0
-    picked = read_csv(tmp_path / "my.csv.gz", "time", ["volume"])
-    assert picked.values.tolist() == [[1.0], [2.0], [3.0], [4.0]]
-
-
-def test_times_may_be_integers_or_carry_one_zone(tmp_path: Path) -> None:
-    numbers = read_csv(write(tmp_path, "t,x\n-1,1\n5,2\n20200101,3\n"), "t")
-    assert numbers.index.dtype == np.int64 and numbers.index.tolist() == [-1, 5, 20200101]
-    zoned = read_csv(write(tmp_path, "t,x\n2020-01-01T01:00+02:00,1\n2020-01-01T02:00+02:00,2\n"), "t")
-    assert zoned.index[0] == np.datetime64("2019-12-31T23:00") and zoned.index.dtype == "datetime64[ns]"
-
-
-BAD_FILES: list[tuple[str | bytes, str]] = [
-    ("", "the file is empty"),
-    ("time,close\n", "0 rows of data are too few"),
-    ("time,close,close\n2020-01-01,1,1\n", "two columns are named close"),
-    ("date,close\n2020-01-01,1\n2020-01-02,2\n", "env.time names time: the columns are date, close"),
-    ("tine,close\n2020-01-01,1\n2020-01-02,2\n", "did you mean tine"),
-    ("time\n2020-01-01\n2020-01-02\n", "no column beside the time"),
-    (GOOD.replace("11,2", "11"), "line 3 has 2 cells, not 3"),
-    (GOOD.replace("11", "nan"), "line 3, column close: 'nan' is not a finite number"),
-    (GOOD.replace("11", "inf"), "line 3, column close: 'inf' is not a finite number"),
-    (GOOD.replace("11", ""), "line 3, column close: '' is not a finite number"),
-    (GOOD.replace("11", "1_1"), "line 3, column close: '1_1' is not a finite number"),
-    (GOOD.replace("12,3", "12,n/a"), "line 4, column volume: 'n/a' is not a finite number"),
-    (GOOD.replace("01-03", "01-02"), "line 4, column time: '2020-01-02' is a duplicate: sort"),
-    (GOOD.replace("01-03", "01-01"), "line 4, column time: '2020-01-01' is earlier than the line before"),
-    (GOOD.replace("2020-01-03", "yesterday"), "line 4, column time: 'yesterday' is no time"),
-    (GOOD.replace("2020-01-03", "0020-01-03"), "'0020-01-03' is no time"),
-    (GOOD.replace("2020-01-03", "2020-01-03T00:00Z"), "is in another time zone than the first row"),
-    ("time,close\n1,1\nx,2\n", "line 3, column time: 'x' is not an integer"),
-    (b"time,close\n1,\xff\n2,3\n", "is not UTF-8"),
-    ("time,close\n1,0\n2,3\n3,-4\n", r"close is 0 at 1; -4 at 3 \(2 in all\): env.account=fixed trades"),
-    ('time,close\n1,"2\n', "cannot be read"),
-]
-
-
-@pytest.mark.parametrize(("text", "message"), BAD_FILES)
-def test_bad_files_are_refused_by_line_and_column(tmp_path: Path, text: str | bytes, message: str) -> None:
-    config = replace(shipped(), path=str(write(tmp_path, text)))
-    with pytest.raises(DataError, match=message) as caught:
-        load_market(config)
-    assert "my.csv" in str(caught.value) and "\n" not in str(caught.value)
-
-
-def test_the_first_three_offenders_are_named(tmp_path: Path) -> None:
-    text = "time,close\n" + "".join(f"{i},{'x' if i > 4 else i}\n" for i in range(1, 10))
-    with pytest.raises(DataError, match=r"line 6,.*line 7,.*line 8,.*\(and 2 more\)") as caught:
-        read_csv(write(tmp_path, text), "time")
-    assert "line 9" not in str(caught.value)
-
-
-def test_missing_and_damaged_files_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such file; shipped series are .*wti_daily"):
-        load_market(replace(shipped(), path="wti_dayly"))
-    packed = gzip.compress(GOOD.encode())
-    for damaged in (packed[:-9], packed[:12] + b"\0\0" + packed[14:], b"time,close\n1,2\n"):
-        with pytest.raises(DataError, match="cannot be read"):
-            read_csv(write(tmp_path, damaged, "my.csv.gz"), "time")
-    with pytest.raises(DataError, match="cannot be read"):
-        read_csv(tmp_path, "time")
-    good = str(write(tmp_path, GOOD))
-    with pytest.raises(DataError, match=r"env\.price is clsoe, did you mean close"):
-        load_market(replace(shipped(), path=good, price="clsoe"))
-    with pytest.raises(DataError, match=r"too few for a lookback of 16: lower env\.lookback"):
-        envs.make(replace(shipped(), path=good), 1)
 
 
 @pytest.mark.parametrize(
