@@ -108,7 +108,10 @@ class WalkForward(Evaluation):
         self.env = envs.make(run.env, len(self.replicas))
         self.offers = envs.abilities(self.env)
         self.baselines = self._chosen(config)
-        self.plan = self.split.to_json(config.folds) | {"baselines": self.baselines}
+        self.plan = self.split.to_json(config.folds) | {
+            "baselines": self.baselines,
+            "notes": list(data.notes),
+        }
         self.mode: Mode = "greedy" if config.test_policy == "greedy" else "sample"
         self.windows: dict[str, np.ndarray] = {
             name: np.array([fold.windows[name] for fold in self.folds]) for name in self.folds[0].windows

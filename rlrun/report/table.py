@@ -48,8 +48,8 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
 
 def _next_command(folder: RunFolder) -> str:
     """What one would look at now: the report of a walk-forward run, else the agent at work."""
-    if folder.report.exists():
-        return f"less {quoted(folder.report)}"
+    if folder.report_html.exists():
+        return f"open {quoted(folder.report_html)}"
     allowed = " --allow-import" if folder.exists and folder.imports(anew=True)[1] else ""
     return f"rlrun play {folder.quoted}{allowed}"
 
@@ -90,7 +90,8 @@ def _fold_lines(report: Mapping[str, Any]) -> list[str]:
     for fold in (*folds, mean):
         baselines = fold["baselines"]
         best = max(names, key=lambda name: baselines[name])
-        spread = f" ± {number(fold['agent_std'])}" if several and "agent_std" in fold else ""
+        spread = f" ± {number(fold['agent_std'])}" if several and fold.get("agent_std") is not None else ""
+        spread += " ruined" if fold.get("ruined") else ""
         difference = "+" * (fold["difference"] > 0) + number(fold["difference"])
         beside = [number(baselines[declared]), difference, f"{_cut(best)} {number(baselines[best])}"]
         cells.append([str(fold["fold"]), number(fold["agent"]) + spread, *beside])

@@ -1,132 +1,260 @@
-"""The walk-forward report, from the files of a run: what the folds say, in words and pictures."""
+"""The walk-forward report, from the files of a run: what the folds say, in numbers, words and pictures.
+
+Everything is worked out anew from `test_steps.csv.gz`, which holds what every policy did in every
+row of every test; `report.json` has all figures that the pages show.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rlrun.config.keys import legible
 from rlrun.evals import stats
-from rlrun.report.plots import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
-from rlrun.report.table import number
+from rlrun.report import measures
+from rlrun.report.walk_page import page
+from rlrun.report.walk_plots import draw_equity, draw_folds
 from rlrun.runs.folder import RunFolder
+
+_IDENTITY = ("time", "replica", "seed", "fold", "t")
 
 
 @dataclass(frozen=True)
-class _Run:
-    """The scored steps of one policy on one fold's test window; `seed` is None for a baseline."""
+class Played:
+    """What one policy did on one fold's test window; `seed` is None for a baseline."""
 
     policy: str
     fold: int
     seed: int | None
-    time: np.ndarray  # [steps], of the row at which scores are booked
-    scores: np.ndarray  # [steps]
-    cost: np.ndarray  # [steps]
+    time: np.ndarray  # [steps], of the row at which each step is booked
+    columns: Mapping[str, np.ndarray]  # score, and what else was recorded, [steps]
 
     @property
     def score(self) -> float:
-        return float(self.scores.sum())
+        return float(self.columns["score"].sum())
+
+    @property
+    def ruin(self) -> Any:
+        """When the account was ruined; None if it was not."""
+        ruined = self.columns.get("ruined")
+        return None if ruined is None or not ruined.any() else self.time[int((ruined > 0).argmax())]
 
 
 def walk_forward_report(run: RunFolder) -> dict[str, Any]:
-    """Write report.md, report.json, folds.png and equity.png; returns what report.json holds.
+    """Write the report as a page, as Markdown and as JSON, with its pictures; returns what the JSON holds.
 
     Folds are compared over the same seeds: one that failed in a fold is left out of all.
     """
-    config: Any = run.config()
-    plan, replicas = run.read_plan(), run.summary()["replicas"]
+    config, plan, replicas = run.config(), run.read_plan(), run.summary()["replicas"]
     failed = sorted({row["seed"] for row in replicas if "failed" in row})
-    played = list(_runs([r for r in run.read_steps() if int(r["seed"]) not in failed], plan["baselines"]))
-    results = [
-        {"seed": row["seed"], "fold": row["fold"]} | {k: v for k, v in row.items() if k not in _NOT_RESULTS}
-        for row in replicas
-    ]
-    data = {
+    played = [one for one in _played(run, plan["baselines"]) if one.seed not in failed]
+    agents = [one for one in played if one.policy == "agent"]
+    data: dict[str, Any] = {
         "title": f"{config.choices.get('algo', 'agent')} on {config.choices.get('env', 'env')}",
-        **(_findings(plan, played, config.eval) if played else {"conclusion": "Nothing can be said."}),
-        "replicas": results,
+        "conclusion": "Nothing can be said.",
+        "notes": list(plan.get("notes", ())),
     }
+    if agents:
+        data |= _findings(config, plan, played, replicas)
     if failed:
         which = f"seed{'s' * (len(failed) > 1)} {', '.join(map(str, failed))}"
         data["conclusion"] += f" Left out, for failing in a fold: {which}."
-    pictures = _draw_folds(plan, run.folds) and bool(played) and _draw_equity(played, data, run.equity)
-    text = _markdown(plan, data, run if pictures else None) if played else _headline(data)
-    run.write_report(legible(text), data)
+    pictures = draw_folds(plan, run.folds) and bool(agents) and draw_equity(played, data, run.equity)
+    document = page(run, plan, data, bool(pictures))
+    run.write_report(document.markdown(), document.html(), data)
     return data
 
 
-_NOT_RESULTS = ("replica", "seed", "fold", "variant", "steps", "failed", "learned")
-
-
-def _runs(steps: Sequence[Mapping[str, str]], baselines: Sequence[str]) -> Iterator[_Run]:
-    """The agent's runs, and each baseline's once a fold, from the rows of the scored steps."""
-    by_replica: dict[int, list[Mapping[str, str]]] = {}
-    for row in steps:
-        by_replica.setdefault(int(row["replica"]), []).append(row)
+def _played(run: RunFolder, baselines: Sequence[str]) -> Iterator[Played]:
+    """The agent's part of each replica, and each baseline's once a fold."""
+    table = run.read_steps()
+    replica = np.array(table["replica"], np.int64)
+    owners = {"agent": ""} | {name: f"_{name}" for name in baselines}
+    names = {
+        policy: [
+            name
+            for name in (key.removesuffix(suffix) for key in table if key.endswith(suffix))
+            if name + suffix in table
+            and name not in _IDENTITY
+            and not (suffix == "" and _is_of(name, owners))
+        ]
+        for policy, suffix in owners.items()
+    }
+    numbers = {
+        name + suffix: np.array(table[name + suffix], np.float64)
+        for policy, suffix in owners.items()
+        for name in names[policy]
+    }
     seen: set[int] = set()
-    for _, rows in sorted(by_replica.items()):
-        fold, seed = int(rows[0]["fold"]), int(rows[0]["seed"])
-        columns = {"agent": ""} | ({} if fold in seen else {name: f"_{name}" for name in baselines})
+    for one in np.unique(replica).tolist():
+        rows = np.flatnonzero(replica == one)
+        fold, seed = int(table["fold"][rows[0]]), int(table["seed"][rows[0]])
+        time = times([table["time"][i] for i in rows.tolist()])
+        for policy, suffix in owners.items():
+            if policy == "agent" or fold not in seen:
+                columns = {name: numbers[name + suffix][rows] for name in names[policy]}
+                yield Played(policy, fold, seed if policy == "agent" else None, time, columns)
         seen.add(fold)
-        time = _times([row["time"] for row in rows])
-        for policy, suffix in columns.items():
-            scores = np.array([float(row["score" + suffix]) for row in rows])
-            cost = np.array([float(row.get("cost" + suffix, 0.0)) for row in rows])
-            yield _Run(policy, fold, seed if policy == "agent" else None, time, scores, cost)
 
 
-def _times(labels: Sequence[Any]) -> np.ndarray:
-    """int64, or datetime64[ns], from what `rlrun.evals.folds.label` made of it."""
+def _is_of(name: str, owners: Mapping[str, str]) -> bool:
+    return any(suffix and name.endswith(suffix) for suffix in owners.values())
+
+
+def times(labels: Sequence[Any]) -> np.ndarray:
+    """int64, or datetime64[ns], from what `rlrun.data.times.label` made of it."""
     if all(str(label).lstrip("-").isdigit() for label in labels):
         return np.array([int(label) for label in labels], np.int64)
     return np.array(labels, "datetime64[ns]")
 
 
-def _findings(plan: Mapping[str, Any], runs: Sequence[_Run], config: Any) -> dict[str, Any]:
-    agent = sorted((run for run in runs if run.policy == "agent"), key=lambda run: (run.fold, run.seed or 0))
+def _findings(
+    config: Any, plan: Mapping[str, Any], played: Sequence[Played], replicas: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    agent = {(one.fold, one.seed): one for one in played if one.policy == "agent"}
+    others = {(one.policy, one.fold): one for one in played if one.policy != "agent"}
     numbers = [fold["fold"] for fold in plan["folds"]]
-    seeds = sorted({run.seed for run in agent if run.seed is not None})
-    scores = np.array([[run.score for run in agent if run.fold == k] for k in numbers])  # [K, S]
-    baselines = {
-        name: np.array([_of(runs, name, k).score for k in numbers])
-        for name in dict.fromkeys(run.policy for run in runs if run.policy != "agent")
-    }
-    compared = stats.paired(
-        scores, baselines[plan["baselines"][0]], level=config.stats.level, n_boot=config.stats.n_boot
-    )
-    folds = [
-        {
-            "fold": k,
-            "dates": plan["folds"][i]["dates"],
-            "steps": max(len(run.time) for run in runs if run.fold == k),
-            "agent": float(scores[i].mean()),
-            "agent_std": float(scores[i].std()),
-            "baselines": {name: float(values[i]) for name, values in baselines.items()},
-            "difference": compared.per_fold[i],
-        }
-        for i, k in enumerate(numbers)
-    ]
+    seeds = sorted({seed for _, seed in agent if seed is not None})
+    scores = np.array([[agent[k, seed].score for seed in seeds] for k in numbers])  # [K, S]
+    baselines = {name: np.array([others[name, k].score for k in numbers]) for name in plan["baselines"]}
+    first, level = plan["baselines"][0], config.eval.stats.level
+    compared = stats.paired(scores, baselines[first], level=level, n_boot=config.eval.stats.n_boot)
+    validated = {(row["fold"], row["seed"]): row.get("val_score") for row in replicas}
+    folds = []
+    for i, k in enumerate(numbers):
+        val = [validated.get((k, seed)) for seed in seeds]
+        fit = plan["folds"][i]["fit"]
+        folds.append(
+            {
+                "fold": k,
+                "dates": plan["folds"][i]["dates"],
+                "steps": len(agent[k, seeds[0]].time),
+                "passes": config.total_steps / (fit[1] - fit[0]),
+                "validation": None if None in val else float(np.mean([v for v in val if v is not None])),
+                "agent": float(scores[i].mean()),
+                "agent_std": float(scores[i].std(ddof=1)) if len(seeds) > 1 else None,
+                "baselines": {name: float(values[i]) for name, values in baselines.items()},
+                "difference": compared.per_fold[i],
+                "ruined": [
+                    {"seed": seed, "time": str(_told(agent[k, seed].ruin))}
+                    for seed in seeds
+                    if agent[k, seed].ruin is not None
+                ],
+            }
+        )
+    ruins = [(fold["fold"], one["seed"], one["time"]) for fold in folds for one in fold["ruined"]]
     return {
-        "baseline": plan["baselines"][0],
-        "level": config.stats.level,
+        "baseline": first,
+        "level": level,
         "seeds": seeds,
+        "unit": _unit(config),
         "folds": folds,
         "total": {
             "agent": float(scores.mean(1).sum()),
             "baselines": {name: float(values.sum()) for name, values in baselines.items()},
         },
-        "cost": float(np.sum([run.cost.sum() for run in agent]) / max(len(seeds), 1)),
         "paired": compared.to_json(),
-        "conclusion": _conclusion(compared, plan["baselines"][0], config.stats.level, len(seeds)),
+        "components": stats.components(scores),
+        "years": _years(agent, others, seeds, numbers, plan["baselines"]),
+        "measures": _measures(config, agent, others, seeds, numbers, plan["baselines"]),
+        **_costs(config, agent, seeds, numbers),
+        "conclusion": _ruin_words(ruins, len(numbers) * len(seeds))
+        + _conclusion(compared, first, level, len(seeds)),
     }
 
 
-def _of(runs: Sequence[_Run], policy: str, fold: int) -> _Run:
-    return next(run for run in runs if run.policy == policy and run.fold == fold)
+def _told(moment: Any) -> Any:
+    from rlrun.data.times import label
+
+    return label(moment)
+
+
+def _unit(config: Any) -> str:
+    """What scores are counted in."""
+    account = getattr(config.env, "account", None)
+    return {"share": "log growth", "fixed": "money per unit"}.get(str(account), "score")
+
+
+def _strings(
+    agent: Mapping[tuple[int, Any], Played], seeds: Sequence[int], numbers: Sequence[int], name: str
+) -> list[np.ndarray]:
+    """A column over all folds in order, of every seed."""
+    return [np.concatenate([agent[k, seed].columns[name] for k in numbers]) for seed in seeds]
+
+
+def _years(
+    agent: Mapping[tuple[int, Any], Played],
+    others: Mapping[tuple[str, int], Played],
+    seeds: Sequence[int],
+    numbers: Sequence[int],
+    baselines: Sequence[str],
+) -> dict[str, dict[str, float]]:
+    time = np.concatenate([agent[k, seeds[0]].time for k in numbers])
+    policies = {"agent": np.mean(_strings(agent, seeds, numbers, "score"), 0)}
+    for name in baselines:
+        policies[name] = np.concatenate([others[name, k].columns["score"] for k in numbers])
+    found = {name: measures.by_year(score, time) for name, score in policies.items()}
+    return {year: {name: found[name][year] for name in found} for year in found["agent"]}
+
+
+def _measures(
+    config: Any,
+    agent: Mapping[tuple[int, Any], Played],
+    others: Mapping[tuple[str, int], Played],
+    seeds: Sequence[int],
+    numbers: Sequence[int],
+    baselines: Sequence[str],
+) -> dict[str, dict[str, float | None]]:
+    """Of the agent the mean over seeds, None where one has none."""
+    periods = getattr(config.env, "periods_per_year", None)
+    share = getattr(config.env, "account", None) == "share"
+
+    def of(parts: Sequence[Played]) -> dict[str, Any]:
+        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
+        score = columns["score"]
+        found = {"sharpe": measures.sharpe(score), "drawdown": measures.drawdown(score, share)}
+        if periods:
+            found |= {"sharpe_year": measures.sharpe(score, periods)}
+        return found | measures.activity(columns, periods)
+
+    each = [of([agent[k, seed] for k in numbers]) for seed in seeds]
+    mean = {
+        name: None if any(one[name] is None for one in each) else float(np.mean([one[name] for one in each]))
+        for name in each[0]
+    }
+    return {"agent": mean} | {name: of([others[name, k] for k in numbers]) for name in baselines}
+
+
+def _costs(
+    config: Any, agent: Mapping[tuple[int, Any], Played], seeds: Sequence[int], numbers: Sequence[int]
+) -> dict[str, Any]:
+    """What was paid, and the total score at other costs, of an account that tells; means over seeds."""
+    example = agent[numbers[0], seeds[0]].columns
+    if "cost" not in example:
+        return {}
+    paid = float(np.mean([cost.sum() for cost in _strings(agent, seeds, numbers, "cost")]))
+    if not {"gross", "pnl", "equity"} <= example.keys() or not hasattr(config.env, "account"):
+        return {"cost": paid}
+    share, unit = config.env.account == "share", getattr(config.env, "unit", 1.0)
+    names = ("gross", "cost", "pnl", "equity")
+    strings = {name: _strings(agent, seeds, numbers, name) for name in names}
+    each = [
+        measures.at_costs({name: strings[name][s] for name in names}, share, unit) for s in range(len(seeds))
+    ]
+    return {
+        "cost": paid,
+        "at_costs": {times: float(np.mean([one[times] for one in each])) for times in each[0]},
+    }
+
+
+def _ruin_words(ruins: Sequence[tuple[int, int, str]], tests: int) -> str:
+    if not ruins:
+        return ""
+    which = "; ".join(f"fold {fold}, seed {seed} on {time}" for fold, seed, time in ruins[:3])
+    more = f" and {len(ruins) - 3} more" if len(ruins) > 3 else ""
+    return f"The account was ruined in {len(ruins)} of {tests} tests ({which}{more}). "
 
 
 def _conclusion(found: stats.Paired, baseline: str, level: float, seeds: int) -> str:
@@ -148,184 +276,3 @@ def _conclusion(found: stats.Paired, baseline: str, level: float, seeds: int) ->
         f"The agent cannot be told from {baseline}: {span}. An effect of {found.detectable:.4g} per fold "
         f"would have shown four times in five.{single}"
     )
-
-
-def _headline(data: Mapping[str, Any]) -> str:
-    return f"# {data['title']}\n\n**{data['conclusion']}**\n"
-
-
-def _markdown(plan: Mapping[str, Any], data: Mapping[str, Any], pictures: RunFolder | None) -> str:
-    names, base, found = list(data["total"]["baselines"]), data["baseline"], data["paired"]
-    out = [_headline(data)]
-    if pictures:
-        out += [f"![Out-of-sample result]({pictures.equity.name})", ""]
-    out += [
-        f"Score: the sum over a test window, the agent's as mean ± standard deviation over "
-        f"{len(data['seeds'])} seed{'s' * (len(data['seeds']) != 1)}. The headline compares with `{base}`, "
-        "which was declared beforehand.",
-        "",
-    ]
-    header = ["fold", "test", "steps", "agent", *names, f"agent - {base}"]
-    rows = [
-        [
-            str(fold["fold"]),
-            span(fold["dates"]["test"]),
-            str(fold["steps"]),
-            f"{number(fold['agent'])} ± {number(fold['agent_std'])}",
-            *(number(fold["baselines"][name]) for name in names),
-            f"{fold['difference']:+.4f}",
-        ]
-        for fold in data["folds"]
-    ]
-    total = data["total"]
-    sums = [number(total["agent"]), *(number(total["baselines"][name]) for name in names)]
-    rows.append(
-        ["all", "", str(sum(f["steps"] for f in data["folds"])), *sums, f"{sum(found['per_fold']):+.4f}"]
-    )
-    out += [*_md_table(header, rows), ""]
-    worst = min(data["folds"], key=lambda fold: fold["difference"])
-    out += [
-        f"- Folds in which the agent was ahead: {found['wins']} of {len(data['folds'])}; the worst is fold "
-        f"{worst['fold']} ({worst['difference']:+.4f}).",
-        f"- Costs paid by the agent, all folds together: {number(data['cost'])}.",
-        *_interval_lines(found),
-        "",
-        "## Folds",
-        "",
-    ]
-    return "\n".join([*out, *_fold_lines(plan, pictures)])
-
-
-def _fold_lines(plan: Mapping[str, Any], pictures: RunFolder | None) -> list[str]:
-    """The windows of every fold, and what was left out."""
-    out = []
-    if pictures:
-        out += [f"![Fit, validation and test windows]({pictures.folds.name})", ""]
-    header = ["fold", "fit", "validation", "test", "fit rows", "validation rows", "test rows"]
-    rows = []
-    for fold in plan["folds"]:
-        windows = [fold.get(name) for name in ("fit", "val", "test")]
-        spans = [
-            span(fold["dates"][name]) if name in fold["dates"] else "-" for name in ("fit", "val", "test")
-        ]
-        rows.append([str(fold["fold"]), *spans, *(f"[{w[0]}, {w[1]})" if w else "-" for w in windows)])
-    unused = ", ".join(f"[{a}, {b})" for a, b in plan["unused"]) or "none"
-    out += [
-        *_md_table(header, rows),
-        "",
-        f"Windows are half-open and count usable rows: data row = row + {plan['lookback']}. "
-        f"Rows between train and test: {plan['gap']}. Unused rows: {unused}.",
-    ]
-    if "holdout" in plan:
-        out.append(
-            f"Rows [{plan['holdout'][0]}, {plan['holdout'][1]}) are held out: no fold has touched them."
-        )
-    if plan["scheme"] == "expanding" and len(plan["folds"]) > 1:
-        out.append("Train windows of expanding folds overlap, so that folds are not quite independent.")
-    out += [
-        "",
-        "Not checked: survivorship and revisions of the data, market impact, and how often this data has "
-        "been used to choose settings before.",
-        "",
-    ]
-    return out
-
-
-def _interval_lines(found: Mapping[str, Any]) -> Iterator[str]:
-    for key, words in (("new_period", "a new period"), ("these_periods", "these periods, with other seeds")):
-        interval = found[key]
-        if interval:
-            yield (
-                f"- Difference per fold, {interval['level']:.0%} interval for {words}: "
-                f"{interval['low']:+.4f} to {interval['high']:+.4f} ({interval['kind']})."
-            )
-    if found["autocorrelation"] is not None:
-        yield (
-            f"- Autocorrelation of the folds' differences: {found['autocorrelation']:+.2f}; the interval "
-            "for a new period assumes none."
-        )
-
-
-def span(dates: Sequence[Any]) -> str:
-    return f"{dates[0]} to {dates[1]}"
-
-
-def _md_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
-
-
-def _draw_folds(plan: Mapping[str, Any], path: Path) -> bool:
-    folds = plan["folds"]
-    if (figure := new_figure(path, 8, 0.8 + 0.42 * (len(folds) + 1))) is None:
-        return False
-    axes = figure.subplots()
-    axes.xaxis.update_units(_times(plan["index"]))  # dates, if they are dates
-    for name, words, color in (("fit", "fit", BLUE), ("val", "validation", ORANGE), ("test", "test", GREEN)):
-        windows = [(fold["fold"], *fold["dates"][name]) for fold in folds if name in fold]
-        if windows:
-            rows, first, last = zip(*windows, strict=True)
-            left, right = (np.asarray(axes.convert_xunits(_times(ends)), float) for ends in (first, last))
-            axes.barh(rows, right - left, left=left, height=0.62, color=color, label=words)
-    axes.set(yticks=[fold["fold"] for fold in folds], ylabel="fold")
-    axes.invert_yaxis()
-    figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=9)
-    save_figure(figure, path, lines="x")
-    return True
-
-
-def _draw_equity(runs: Sequence[_Run], data: Mapping[str, Any], path: Path) -> bool:
-    if (figure := new_figure(path, 8, 6)) is None:
-        return False
-    top, bottom = figure.subplots(2, 1, height_ratios=(3, 1.2))
-    seeds = data["seeds"]
-    time, curves = _stitched(runs, "agent", seeds)
-    if len(seeds) > 1:
-        words = f"agent, range of {len(seeds)} seeds"
-        top.fill_between(time, curves.min(0), curves.max(0), color=BLUE, alpha=0.18, lw=0, label=words)
-    for name in data["total"]["baselines"]:
-        time, baseline = _stitched(runs, name, [None])
-        first = name == data["baseline"]
-        style = {"color": RED, "lw": 1.6} if first else {"color": GREY, "lw": 1.2, "ls": "--"}
-        top.plot(time, baseline[0], label=name + " (headline)" * first, **style)
-    top.plot(time, curves.mean(0), color=BLUE, lw=2, label="agent" + ", mean" * (len(seeds) > 1))
-    for fold in data["folds"]:
-        top.axvline(_of(runs, "agent", fold["fold"]).time[0], color=GREY, lw=0.8, ls=":")
-    top.set(ylabel="score since the first test")
-    top.set_title("Out of sample: test windows, one after the other", loc="left", fontsize=10)
-    top.margins(x=0.01)
-    top.legend(frameon=False, fontsize=9)
-    differences = [fold["difference"] for fold in data["folds"]]
-    bottom.bar(
-        [str(fold["fold"]) for fold in data["folds"]],
-        differences,
-        color=[GREEN if d > 0 else RED for d in differences],
-        width=0.55,
-    )
-    interval = data["paired"]["new_period"]
-    if interval:
-        words = f"{interval['level']:.0%} interval for a new period"
-        bottom.axhspan(interval["low"], interval["high"], color=GREY, alpha=0.18, lw=0, label=words)
-        bottom.axhline(data["paired"]["mean"], color=GREY, lw=1.2, label="mean")
-        bottom.legend(frameon=False, fontsize=8)
-    bottom.axhline(0, color="black", lw=0.8)
-    bottom.set(xlabel="fold", ylabel=f"agent - {data['baseline']}")
-    save_figure(figure, path)
-    return True
-
-
-def _stitched(
-    runs: Sequence[_Run], policy: str, seeds: Sequence[int | None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Times [T] and summed scores [seeds, T] over all folds in order; after ruin it stays where it is."""
-    longest: dict[int, np.ndarray] = {}
-    for run in runs:
-        if len(run.time) > len(longest.get(run.fold, ())):
-            longest[run.fold] = run.time
-    own = {(run.fold, run.seed): run.scores for run in runs if run.policy == policy}
-    curves = [
-        np.concatenate(
-            [np.pad(own[k, seed], (0, len(longest[k]) - len(own[k, seed]))) for k in sorted(longest)]
-        )
-        for seed in seeds
-    ]
-    return np.concatenate([longest[k] for k in sorted(longest)]), np.cumsum(curves, axis=1)

@@ -97,6 +97,7 @@ class RunFolder:
     plan = _File("folds.json")  # what is trained and judged on what
     steps = _File("test_steps.csv.gz")  # the steps that a test scored
     report = _File("report.md")
+    report_html = _File("report.html")
     report_json = _File("report.json")
     curve = _File("curve.png")
     policy = _File("policy.png")
@@ -296,8 +297,9 @@ class RunFolder:
         writer.writerows(rows)
         write_atomic(self.steps, gzip.compress(text.getvalue().encode(), 6, mtime=0))
 
-    def write_report(self, text: str, report: Mapping[str, Any]) -> None:
+    def write_report(self, text: str, page: str, report: Mapping[str, Any]) -> None:
         write_atomic(self.report, text.encode("utf-8", "replace"))
+        write_atomic(self.report_html, page.encode("utf-8", "replace"))
         self._write_json(self.report_json, report)
 
     def read_metrics(self, tags: Iterable[str]) -> Iterator[dict[str, Any]]:
@@ -328,13 +330,23 @@ class RunFolder:
         except FileNotFoundError:
             return None
 
-    def read_steps(self) -> Iterator[dict[str, str]]:
-        """The rows that `write_steps` wrote, by column."""
+    def read_steps(self) -> dict[str, Sequence[str]]:
+        """What `write_steps` wrote, a sequence of cells for each column."""
         text = inflate(read_regular(self.steps, 1 << 30), 1 << 32).decode()
-        rows = csv.DictReader(io.StringIO(text, newline=""))
-        if not rows.fieldnames:
-            raise ValueError(f"{self.steps.name} is empty")
-        return rows
+        header, *rows = csv.reader(io.StringIO(text, newline="")) or [[]]
+        if not rows or any(len(row) != len(header) for row in rows):
+            raise ValueError(f"{self.steps.name} is empty, or its rows are not as long as its header")
+        return dict(zip(header, zip(*rows, strict=True), strict=True))
+
+    def overrides(self) -> str:
+        """The words that the run was asked for with, as a shell takes them; nothing where they are lost."""
+        import yaml
+
+        try:
+            words = yaml.safe_load(read_regular(self.overrides_yaml, 1 << 20))
+        except (OSError, ValueError, yaml.YAMLError):
+            return ""
+        return shlex.join(map(str, words)) if isinstance(words, list) else ""
 
     def folder_for(self, path: Path) -> Path:
         """A folder below this one, made if it is not there; OSError where a link leads away from here."""

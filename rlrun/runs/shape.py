@@ -79,7 +79,7 @@ REPORT = {
     "baseline?": str,
     "seeds?": [int],
     "folds?": [
-        {"fold": int, "agent": float, "agent_std?": float, "difference": float, "baselines": {"*": float}}
+        {"fold": int, "agent": float, "agent_std?": _NUMBER, "difference": float, "baselines": {"*": float}}
     ],
     "total?": {"agent": float, "baselines": {"*": float}},
     "paired?": {"mean": float},
@@ -94,6 +94,7 @@ PLAN = {
     ],
     "unused": [_WINDOW],
     "baselines": [str],
+    "notes?": [str],
     "holdout?": _WINDOW,
 }
 
