@@ -178,7 +178,7 @@ def paired(
     return Paired(
         float(means.mean()),
         means.tolist(),
-        int((means > 0).sum()),
+        int((means > 1e-12 * np.abs(agent).max()).sum()),  # what rounding leaves of a tie is no win
         new,
         these,
         detectable,

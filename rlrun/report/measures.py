@@ -51,7 +51,7 @@ def activity(columns: Mapping[str, np.ndarray], periods_per_year: float | None) 
         "short": float((position < 0.0).mean()),
         "hit_rate": float((score[invested] > 0.0).mean()) if invested.any() else None,
     }
-    return found | ({"turnover_year": found["turnover"] * periods_per_year} if periods_per_year else {})
+    return found | ({"turnover_year": float(moved.mean()) * periods_per_year} if periods_per_year else {})
 
 
 def at_costs(columns: Mapping[str, np.ndarray], share: bool, unit: float) -> dict[str, float]:

@@ -6,40 +6,18 @@ row of every test; `report.json` has all figures that the pages show.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from rlrun.data.times import label
 from rlrun.evals import stats
 from rlrun.report import measures
 from rlrun.report.walk_page import page
 from rlrun.report.walk_plots import draw_equity, draw_folds
+from rlrun.report.walk_steps import Played, played_in
 from rlrun.runs.folder import RunFolder
-
-_IDENTITY = ("time", "replica", "seed", "fold", "t")
-
-
-@dataclass(frozen=True)
-class Played:
-    """What one policy did on one fold's test window; `seed` is None for a baseline."""
-
-    policy: str
-    fold: int
-    seed: int | None
-    time: np.ndarray  # [steps], of the row at which each step is booked
-    columns: Mapping[str, np.ndarray]  # score, and what else was recorded, [steps]
-
-    @property
-    def score(self) -> float:
-        return float(self.columns["score"].sum())
-
-    @property
-    def ruin(self) -> Any:
-        """When the account was ruined; None if it was not."""
-        ruined = self.columns.get("ruined")
-        return None if ruined is None or not ruined.any() else self.time[int((ruined > 0).argmax())]
 
 
 def walk_forward_report(run: RunFolder) -> dict[str, Any]:
@@ -49,7 +27,7 @@ def walk_forward_report(run: RunFolder) -> dict[str, Any]:
     """
     config, plan, replicas = run.config(), run.read_plan(), run.summary()["replicas"]
     failed = sorted({row["seed"] for row in replicas if "failed" in row})
-    played = [one for one in _played(run, plan["baselines"]) if one.seed not in failed]
+    played = [one for one in played_in(run, plan["baselines"]) if one.seed not in failed]
     agents = [one for one in played if one.policy == "agent"]
     data: dict[str, Any] = {
         "title": f"{config.choices.get('algo', 'agent')} on {config.choices.get('env', 'env')}",
@@ -65,49 +43,6 @@ def walk_forward_report(run: RunFolder) -> dict[str, Any]:
     document = page(run, plan, data, bool(pictures))
     run.write_report(document.markdown(), document.html(), data)
     return data
-
-
-def _played(run: RunFolder, baselines: Sequence[str]) -> Iterator[Played]:
-    """The agent's part of each replica, and each baseline's once a fold."""
-    table = run.read_steps()
-    replica = np.array(table["replica"], np.int64)
-    owners = {"agent": ""} | {name: f"_{name}" for name in baselines}
-    names = {
-        policy: [
-            name
-            for name in (key.removesuffix(suffix) for key in table if key.endswith(suffix))
-            if name + suffix in table
-            and name not in _IDENTITY
-            and not (suffix == "" and _is_of(name, owners))
-        ]
-        for policy, suffix in owners.items()
-    }
-    numbers = {
-        name + suffix: np.array(table[name + suffix], np.float64)
-        for policy, suffix in owners.items()
-        for name in names[policy]
-    }
-    seen: set[int] = set()
-    for one in np.unique(replica).tolist():
-        rows = np.flatnonzero(replica == one)
-        fold, seed = int(table["fold"][rows[0]]), int(table["seed"][rows[0]])
-        time = times([table["time"][i] for i in rows.tolist()])
-        for policy, suffix in owners.items():
-            if policy == "agent" or fold not in seen:
-                columns = {name: numbers[name + suffix][rows] for name in names[policy]}
-                yield Played(policy, fold, seed if policy == "agent" else None, time, columns)
-        seen.add(fold)
-
-
-def _is_of(name: str, owners: Mapping[str, str]) -> bool:
-    return any(suffix and name.endswith(suffix) for suffix in owners.values())
-
-
-def times(labels: Sequence[Any]) -> np.ndarray:
-    """int64, or datetime64[ns], from what `rlrun.data.times.label` made of it."""
-    if all(str(label).lstrip("-").isdigit() for label in labels):
-        return np.array([int(label) for label in labels], np.int64)
-    return np.array(labels, "datetime64[ns]")
 
 
 def _findings(
@@ -138,7 +73,7 @@ def _findings(
                 "baselines": {name: float(values[i]) for name, values in baselines.items()},
                 "difference": compared.per_fold[i],
                 "ruined": [
-                    {"seed": seed, "time": str(_told(agent[k, seed].ruin))}
+                    {"seed": seed, "time": str(label(agent[k, seed].ruin))}
                     for seed in seeds
                     if agent[k, seed].ruin is not None
                 ],
@@ -163,12 +98,6 @@ def _findings(
         "conclusion": _ruin_words(ruins, len(numbers) * len(seeds))
         + _conclusion(compared, first, level, len(seeds)),
     }
-
-
-def _told(moment: Any) -> Any:
-    from rlrun.data.times import label
-
-    return label(moment)
 
 
 def _unit(config: Any) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from rlrun.files import read_regular
 from rlrun.report.document import Document
 from rlrun.report.table import number
 from rlrun.runs.folder import RunFolder
@@ -143,10 +145,8 @@ def _conduct(out: Document, run: RunFolder, data: Mapping[str, Any], names: Sequ
     lines = []
     if "at_costs" in data:
         at = data["at_costs"]
-        lines.append(
-            f"Total score of the same positions at no costs {number(at['0'])}, as is {number(at['1'])}, at twice "
-            f"the costs {number(at['2'])}."
-        )
+        free, doubled = number(at["0"]), number(at["2"])
+        lines.append(f"Total score of the same positions at no costs {free}, at twice the costs {doubled}.")
     if "cost" in data:
         account = ", where each fold's account begins with 1" if share else ""
         lines.append(f"Costs paid by the agent, all folds together: {number(data['cost'])}{account}.")
@@ -226,7 +226,7 @@ def _made(out: Document, run: RunFolder, data: Mapping[str, Any]) -> None:
     versions = record.get("versions")
     if isinstance(versions, Mapping) and "rlrun" in versions:
         lines.append(f"rlrun {versions['rlrun']}.")
-    words = run.overrides()
+    words = _asked(run)
     if words:
         lines.append(f"Again: `rlrun {words}`.")
     lines.append(
@@ -234,6 +234,17 @@ def _made(out: Document, run: RunFolder, data: Mapping[str, Any]) -> None:
         "revisions of the data, market impact, and how often this data has been used to choose settings."
     )
     out.bullets(lines)
+
+
+def _asked(run: RunFolder) -> str:
+    """The words that the run was asked for with, as a shell takes them; nothing where they are lost."""
+    import yaml
+
+    try:
+        words = yaml.safe_load(read_regular(run.overrides_yaml, 1 << 20))
+    except (OSError, ValueError, yaml.YAMLError):
+        return ""
+    return shlex.join(map(str, words)) if isinstance(words, list) else ""
 
 
 def span(dates: Sequence[Any]) -> str:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from rlrun.report.plots import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
-
-if TYPE_CHECKING:
-    from rlrun.report.walk_forward import Played
+from rlrun.report.walk_steps import Played, times
 
 
 def draw_folds(plan: Mapping[str, Any], path: Path) -> bool:
     """Fit, validation and test windows over time; False without matplotlib."""
-    from rlrun.report.walk_forward import times
-
     folds = plan["folds"]
     if (figure := new_figure(path, 8, 0.8 + 0.42 * (len(folds) + 1))) is None:
         return False

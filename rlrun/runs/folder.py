@@ -338,16 +338,6 @@ class RunFolder:
             raise ValueError(f"{self.steps.name} is empty, or its rows are not as long as its header")
         return dict(zip(header, zip(*rows, strict=True), strict=True))
 
-    def overrides(self) -> str:
-        """The words that the run was asked for with, as a shell takes them; nothing where they are lost."""
-        import yaml
-
-        try:
-            words = yaml.safe_load(read_regular(self.overrides_yaml, 1 << 20))
-        except (OSError, ValueError, yaml.YAMLError):
-            return ""
-        return shlex.join(map(str, words)) if isinstance(words, list) else ""
-
     def folder_for(self, path: Path) -> Path:
         """A folder below this one, made if it is not there; OSError where a link leads away from here."""
         make_folder(path, self.path)

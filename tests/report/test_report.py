@@ -15,9 +15,10 @@ import pytest
 from omegaconf import OmegaConf
 
 from rlrun.config import ConfigError
+from rlrun.data.times import label
 from rlrun.evals import folds, stats
 from rlrun.evals.evaluation import Replica
-from rlrun.evals.walk_forward import WalkForwardConfig, step_rows
+from rlrun.evals.walk_forward import WalkForwardConfig
 from rlrun.report.table import results_table
 from rlrun.report.walk_forward import walk_forward_report
 from rlrun.runs.folder import RunFolder
@@ -100,6 +101,9 @@ class Finished(RunFolder):
     def summary(self) -> dict[str, Any]:
         return {"replicas": self.rows}
 
+    def read(self, *, listeners: bool = False) -> dict[str, Any]:
+        return {"data_sha256": "0123456789abcdef0123", "versions": {"rlrun": "0.1.0"}}
+
 
 def finished(folder: Path, edge: float, n_folds: int = 4, seeds: int = 2, ruin: bool = False) -> Finished:
     """A walk-forward run whose agent earns `edge` a fold more than the baseline's 1, 2, 3..."""
@@ -111,35 +115,38 @@ def finished(folder: Path, edge: float, n_folds: int = 4, seeds: int = 2, ruin: 
     config: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(WalkForwardConfig), values))
     made = folds.plan(config, 195, 5, 0, 1, days[5:])
     replicas = [Replica(k * seeds + s, s + 1, k) for k in range(n_folds) for s in range(seeds)]
-    length = 25  # 3 steps of warm-up, then the test, then what follows an end
-    empty = {
-        name: np.full((len(replicas), 1, length), np.nan)
-        for name in ("t", "pnl", "gross", "cost", "equity", "position", "scored")
-    }
-    policies: dict[str, dict[str, np.ndarray]] = {}
-    for name in ("agent", "noop", "buy_and_hold"):
-        arrays = {key: value.copy() for key, value in empty.items()}
-        for r in replicas:
-            fold = made.folds[r.fold or 0]
-            steps = 20 if made.score_last(fold) else 19
-            if ruin and name == "agent" and r.index == 1:
-                steps = 11
-            rows = slice(3, 3 + steps)
-            arrays["t"][r.index, 0, : 3 + steps] = np.arange(fold.test[0] + 5 - 2, fold.test[0] + 6 + steps)
-            arrays["scored"][r.index, 0, : 3 + steps] = np.arange(3 + steps) >= 3
-            arrays["pnl"][r.index, 0, :3], arrays["cost"][r.index, 0, :3] = 99.0, 99.0  # unscored
-            base = 0.0 if name == "noop" else 1.0 + (r.fold or 0)
-            own = edge + 0.1 * (r.seed - 1.5) + 0.01 * (r.fold or 0) if name == "agent" else 0.0
-            arrays["pnl"][r.index, 0, rows] = (base + own) / steps
-            arrays["cost"][r.index, 0, rows] = 0.5 / steps
-        policies[name] = arrays
+    names = ["score", "pnl", "gross", "cost", "equity", "position", "traded", "ruined"]
+    rows = []
+    for r in replicas:
+        fold = made.folds[r.fold or 0]
+        steps = 20 if made.score_last(fold) else 19
+        base, own = 1.0 + (r.fold or 0), edge + 0.1 * (r.seed - 1.5) + 0.01 * (r.fold or 0)
+        for step in range(steps):
+            t, lost = fold.test[0] + 6 + step, ruin and r.index == 1 and step >= 11
+            score, cost = 0.0 if lost else (base + own) / steps, 0.0 if lost else 0.5 / steps
+            agent = [
+                score,
+                score,
+                score + cost,
+                cost,
+                10.0 + score * (step + 1),
+                0.0 if lost else 1.0,
+                0.1,
+                float(lost),
+            ]
+            hold = [base / steps, base / steps, base / steps, 0.0, 10.0, 1.0, 0.0, 0.0]
+            rows.append([label(days[t]), *list(r.row.values())[:3], t, *agent, *hold, *[0.0] * 8])
     run = Finished(folder)
-    run.run = SimpleNamespace(choices={"algo": "dqn", "env": "trading"}, eval=config)
+    run.run = SimpleNamespace(
+        choices={"algo": "dqn", "env": "trading"}, eval=config, total_steps=300,
+        env=SimpleNamespace(account="fixed", unit=1.0, delay=1, periods_per_year=250.0, path="wti"),
+    )  # fmt: skip
     run.rows = [r.row | {"steps": 9, "eval_return": 1.0, "val_score": 0.5} for r in replicas]
-    run.write_plan(made.to_json())
-    header = ["time", "replica", "seed", "fold", "t", "pnl", "gross", "cost", "equity", "position"]
-    rows = [row for replica in replicas for row in step_rows(replica, policies, days)]
-    run.write_steps([*header, "pnl_noop", "pnl_buy_and_hold"], rows)
+    run.write_plan(
+        made.to_json() | {"baselines": ["buy_and_hold", "noop"], "notes": ["3 rows <b>filled</b>"]}
+    )
+    header = ["time", "replica", "seed", "fold", "t", *names]
+    run.write_steps([*header, *(f"{n}_buy_and_hold" for n in names), *(f"{n}_noop" for n in names)], rows)
     return run
 
 
@@ -158,9 +165,14 @@ def test_walk_forward_report_says_what_the_folds_allow(tmp_path: Path, edge: flo
     for k, fold in enumerate(data["folds"]):
         assert fold["baselines"] == pytest.approx({"noop": 0.0, "buy_and_hold": 1.0 + k})
         assert fold["agent"] == pytest.approx(1.0 + k + edge + 0.01 * k)
-        assert fold["agent_std"] == pytest.approx(0.05) and fold["steps"] == (20 if k < 3 else 19)
-    assert f"| 3 | 2020-06-29 to 2020-07-18 | 19 | {4 + edge + 0.03:.2f} ± 0.0500 | 0.00 | 4.00 |" in text
+        assert fold["agent_std"] == pytest.approx(0.1 / 2**0.5) and fold["steps"] == (20 if k < 3 else 19)
+        assert fold["validation"] == 0.5 and fold["ruined"] == []
+    row = f"| 3 | 2020-06-29 to 2020-07-18 | 19 | 0.5000 | {4 + edge + 0.03:.2f} ± 0.0707 | 4.00 | 0.00 |"
+    assert row in text
     assert "data row = row + 5" in text and "Unused rows: none" in text
+    page = (tmp_path / "report.html").read_text()
+    assert "3 rows &lt;b&gt;filled&lt;/b&gt;" in page and page.count("data:image/png;base64,") == 2
+    assert not re.search(r"<script|https?://|src=\"(?!data:)", page)
     for name in ("folds.png", "equity.png"):
         assert (tmp_path / name).read_bytes()[:4] == b"\x89PNG" and f"({name})" in text
 
@@ -171,7 +183,12 @@ def test_reports_of_few_folds_one_seed_and_ruin(tmp_path: Path) -> None:
     data = walk_forward_report(finished(tmp_path, 0.5, seeds=1))
     assert "rests on one seed" in data["conclusion"]
     data = walk_forward_report(finished(tmp_path, 0.5, ruin=True))
-    assert data["folds"][0]["steps"] == 20  # the others went on to the end
+    assert data["folds"][0]["ruined"] == [{"seed": 2, "time": "2020-05-12"}]
+    words = "The account was ruined in 1 of 8 tests (fold 0, seed 2 on 2020-05-12). The agent is better than"
+    assert data["conclusion"].startswith(words)
+    text = (tmp_path / "report.md").read_text()
+    assert "(ruined: 1) |" in text and "the account of seed 2 was ruined on 2020-05-12; it was closed" in text
+    assert any("ruined" in line for line in console(finished(tmp_path, 0.5, ruin=True))[3:])
 
 
 def console(run: Finished) -> list[str]:
@@ -191,7 +208,7 @@ def test_the_console_shows_the_conclusion_and_then_a_baseline_beside_every_score
     assert lines[head + 1].split() == ["fold", "score", "buy_and_hold", "difference", "best", "baseline"]
     folds = [line.split() for line in lines[head + 3 : head + 7]]
     for k, cells in enumerate(folds):
-        assert cells[:4] == [str(k), f"{0.5 + 1.01 * k:.{2 if k else 4}f}", "±", "0.0500"]
+        assert cells[:4] == [str(k), f"{0.5 + 1.01 * k:.{2 if k else 4}f}", "±", "0.0707"]
         assert cells[4:] == [f"{1 + k:.2f}", f"{-0.5 + 0.01 * k:.4f}", "buy_and_hold", f"{1 + k:.2f}"]
     assert lines[head + 7].split() == ["mean", "2.01", "2.50", "-0.4850", "buy_and_hold", "2.50"]
     assert "score: mean ± std of 2 seeds; difference to buy_and_hold, declared beforehand" in lines
@@ -203,9 +220,10 @@ def test_the_console_of_few_seeds_few_baselines_and_long_names(tmp_path: Path) -
     lines = console(one)
     assert "score: of one seed; difference to buy_and_hold, declared beforehand" in lines
     assert not any("±" in line for line in lines) and any("+0.4500" in line for line in lines)
-    one.run.eval.baselines = ["buy_and_hold"]
+    plan = json.loads(one.plan.read_text())
+    one.write_plan(plan | {"baselines": ["buy_and_hold"]})
     assert not any("best baseline" in line for line in console(one))
-    one.run.eval.baselines = ["noop", "buy_and_hold"]
+    one.write_plan(plan)
     report = json.loads(one.report_json.read_text())
     name = "momentum_of_the_last_forty_days"
     for row in (*report["folds"], report["total"]):
