@@ -42,6 +42,7 @@ class DataSpec:
     sha256: str = ""
     within: np.ndarray | None = None  # the rows that can be observed, where gaps leave more of them out
     notes: tuple[str, ...] = ()  # what a reader of results should know about the data
+    warmup: bool = True  # whether rows can be shown before a window, while nothing is done
 
     @property
     def rows(self) -> np.ndarray:

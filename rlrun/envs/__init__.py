@@ -46,7 +46,8 @@ class EnvConfig:
     shapings: ClassVar[tuple[str, ...]] = ()  # what reward.shaping may be
     slow: ClassVar[bool] = False  # stepped one by one in Python: few copies at a time
     endless: ClassVar[bool] = False  # without max_steps no episode ever ends
-    time_indexed: ClassVar[bool] = False  # its data lie in time: walk-forward can split them
+    # Whether its data lie in time, so that walk-forward can split them; None: its envs know.
+    time_indexed: ClassVar[bool | None] = False
     tabular: ClassVar[bool] = False  # it may know its transitions as a table
     # The least and the most that an episode can return (or a step earn, where none ends); None: not known.
     score_bounds: ClassVar[tuple[float | None, float | None]] = (None, None)

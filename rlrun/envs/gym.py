@@ -56,6 +56,7 @@ class GymConfig(EnvConfig):
     allow_import: bool = key("whether the modules before the colons of id and wrappers may be imported")
 
     slow: ClassVar[bool] = True
+    time_indexed: ClassVar[bool | None] = None
 
     def problems(self) -> list[str]:
         found = super().problems() + self._untrusted("id is", self.id)

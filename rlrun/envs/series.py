@@ -81,7 +81,7 @@ class SeriesConfig(EnvConfig):
     )
     periods_per_year: float | None = key("rows in a year, to annualise; null: do not", above=0)
 
-    time_indexed: ClassVar[bool] = True  # walk-forward can split it
+    time_indexed: ClassVar[bool | None] = True  # walk-forward can split it
 
     def problems(self) -> list[str]:
         found = super().problems()

@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rlrun.config.run import RunConfig
+    from rlrun.data.table import DataSpec
     from rlrun.rng import Stream
 
+_NO_TIME = "eval=walk_forward needs data in time order, which this env lacks: use env=trading or env=series"
 _OFTEN = 20  # validations of a run, if they are cheap
 _SHARE = 0.25  # of the steps of a run that validating may take
 _PASSES = (3, 300)  # over the fit rows: with fewer little is learned, with more they are learned by heart
@@ -71,11 +73,10 @@ class WalkForwardConfig(folds.SplitConfig):
         return found
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        if run.env.time_indexed:
-            return []
-        return [
-            "eval=walk_forward needs data in time order, which this env lacks: use env=trading or env=series"
-        ]
+        if run.env.time_indexed is False:
+            return [_NO_TIME]
+        workers = getattr(run.env, "workers", 1)
+        return [f"env.workers is {workers}: windows are played in one process, env.workers=1"] * (workers > 1)
 
     def choosing(self) -> dict[str, Any]:
         """What of this config decides which policies come out of training: all but how they are shown."""
@@ -92,12 +93,15 @@ class WalkForward(Evaluation):
     def __init__(self, config: WalkForwardConfig, run: RunConfig) -> None:
         self.config, self.run = config, run
         spec = envs.abilities(envs.make(run.env, 1)).data_spec
-        assert spec is not None  # the config is time-indexed
+        if spec is None:
+            raise ConfigError(
+                _NO_TIME, "an env of one's own declares its index by a data_spec: see rlrun.envs.windowed"
+            )
         data = self.data = spec
         self.split = folds.plan(
             config, data.usable, data.lookback, data.horizon, data.delay, data.index[data.lookback :]
         )
-        self.warmup = _warmup(config, run, data.lookback)
+        self.warmup = _warmup(config, run, data)
         self.split.check_warmup(self.warmup)
         seeds = range(run.seed, run.seed + run.replicas)
         pairs = [(fold, seed) for fold in self.split.chosen(config.folds) for seed in seeds]
@@ -289,14 +293,14 @@ def recorded(
 _STAYS = ("equity", "ruined")
 
 
-def _warmup(config: WalkForwardConfig, run: RunConfig, lookback: int) -> int:
-    """Rows that refresh memory before a window; none for a model without memory."""
+def _warmup(config: WalkForwardConfig, run: RunConfig, data: DataSpec) -> int:
+    """Rows that refresh memory before a window; none for a model without, or where none can be shown."""
     if config.warmup != "auto":
         return int(config.warmup)
-    if not run.recurrent:
+    if not run.recurrent or not data.warmup:
         return 0
     trained = getattr(run.algo, "burn_in", 0) + getattr(run.algo, "sequence_length", 0)
-    return max(lookback, trained)
+    return max(data.lookback, trained)
 
 
 class _Baseline(Algorithm):

@@ -22,7 +22,13 @@ M, STEPS = 4, 40
 MOST = 1000  # steps until an episode should have ended, to see what comes then
 
 
-def check_env(env: str | Callable[[int], Any], *overrides: str, rules: Collection[int] | None = None) -> None:
+def check_env(
+    env: str | Callable[[Any], Any],
+    *overrides: str,
+    rules: Collection[int] | None = None,
+    windowed: bool = False,
+    table: Any = None,
+) -> None:
     """Play an environment by random actions, several of them beside one another.
 
     Args:
@@ -30,19 +36,30 @@ def check_env(env: str | Callable[[int], Any], *overrides: str, rules: Collectio
             a function that makes a Gymnasium `VectorEnv` of so many sub-environments.
         overrides: what `rlrun` would be told besides, such as "env.max_steps=50".
         rules: the numbers of the rules to check; all by default.
+        windowed: whether to check the promises of `rlrun.envs.windowed` instead; `env` is then an id, or
+            a function that makes a `gymnasium.Env` from a table.
+        table: of a windowed one, the table (a NumPy array or pandas frame); of an id, that of its `rows`.
 
     Raises:
         RuleError: a rule of CONTRIBUTING.md is broken; the message says which, and how.
         ConfigError: the recipe, the id or an override is refused.
     """
-    for check in env_checks(env, *overrides, rules=rules).values():
+    for check in env_checks(env, *overrides, rules=rules, windowed=windowed, table=table).values():
         check()
 
 
 def env_checks(
-    env: str | Callable[[int], Any], *overrides: str, rules: Collection[int] | None = None
+    env: str | Callable[[Any], Any],
+    *overrides: str,
+    rules: Collection[int] | None = None,
+    windowed: bool = False,
+    table: Any = None,
 ) -> Mapping[str, Callable[[], None]]:
     """The checks that `check_env` makes of this one, by name: for a test of each."""
+    if windowed:
+        from rlrun.testing.windowed import windowed_checks
+
+        return windowed_checks(env, table, rules)
     return ENVS.ready(Subject(env, overrides), rules)
 
 

@@ -29,6 +29,11 @@ RULES = {
     17: "`state()` and `load_state()` put an environment back exactly.",
     18: "An environment that ended begins anew as its `autoreset_mode` says.",
     19: "What a mask forbids is never done.",
+    20: "A window (a, b) has b - a - 1 steps, and its last row truncates.",
+    21: "The score is that of the account, and is reported of every step.",
+    22: "Of a table, an episode reads its window, and the lookback before it.",
+    23: "A warm-up shows rows, and does nothing.",
+    24: "A window is played by seed and actions alone.",
 }
 
 
@@ -91,4 +96,4 @@ class Checks:
         }
 
 
-ALGORITHMS, MODELS, ENVS = Checks(), Checks(), Checks()
+ALGORITHMS, MODELS, ENVS, WINDOWED = Checks(), Checks(), Checks(), Checks()

@@ -8,6 +8,7 @@ replay. `self_test` tells whether an environment is such a function.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import gymnasium
@@ -25,13 +26,14 @@ from rlrun.envs.vector.masks import masks_of
 from rlrun.envs.vector.spaces import space_of
 from rlrun.envs.vector.surroundings import staying
 from rlrun.envs.vector.trial import trial
+from rlrun.envs.vector.windows import Windows
 
 
 class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
     """M copies of one environment, stepped in turn, without autoreset.
 
     A sub-environment that has ended stays as it is until it is reset. Of what one says in its
-    info only an action mask is looked at.
+    info only an action mask is looked at, and of a windowed one what it reports (`windows`).
 
     Raises:
         ConfigError: Gymnasium cannot make it, or agents cannot play in its spaces.
@@ -74,7 +76,10 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise ConfigError(*self._fault(error, 0).lines) from error
         self._mask = np.ones((num_envs, sum(self._agents.choices) if self._allowed else 0), bool)
         masks = (lambda: self._mask.copy()) if self._allowed else None
-        self.abilities = Abilities(self_test=self.self_test, masks=masks)
+        self.windows = Windows.of(one, num_envs)
+        offers = self.windows.abilities(self.envs, self._steps, self._seed) if self.windows else Abilities()
+        self.abilities = replace(offers, self_test=self.self_test, masks=masks)
+        self.reset_options = self.windows.options if self.windows else ()
         self._picture: gymnasium.Env | None = None
         self._drawn = (-1, np.uint64(0), 0)  # sub-env, seed and steps that the picture shows
 
@@ -93,14 +98,17 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         goes on to another episode. Returns the observations of all M.
         """
         options = options or {}
-        unknown = options.keys() - {"reset_mask"}
+        unknown = options.keys() - {"reset_mask", *self.reset_options}
         if unknown:
             raise ValueError(
                 f"env.id {self.env_id}: rlrun passes no reset option {', '.join(sorted(unknown))}"
             )
         mask = np.zeros(self.num_envs, bool)
-        mask[reset_rows(options, self.num_envs)] = True
-        self.begin(episode_seeds(seed, self._seed), mask)
+        mask[rows := reset_rows(options, self.num_envs)] = True
+        seeds = episode_seeds(seed, self._seed)
+        if self.windows:
+            self.windows.choose(rows, seeds[rows], options)
+        self.begin(seeds, mask)
         return self._obs.copy(), {}
 
     def begin(self, seed: np.ndarray, mask: np.ndarray) -> None:
@@ -118,8 +126,9 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self._reward[i] = 0.0
         self._terminated[i] = self._truncated[i] = False
         try:
+            options = {"options": self.windows.begin(i)} if self.windows else {}
             with staying():
-                returned = self.envs[i].reset(seed=gym_seed(self._seed[i]))
+                returned = self.envs[i].reset(seed=gym_seed(self._seed[i]), **options)
             self._obs[i] = self._check.reset(returned)
             if self._allowed:
                 self._mask[i] = self._allowed(self.envs[i], returned[1])
@@ -147,7 +156,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._reward.copy(),
             self._terminated.copy(),
             self._truncated.copy(),
-            {},
+            self.windows.info() if self.windows else {},
         )
 
     def _step_one(self, i: int, action: Any) -> None:
@@ -156,6 +165,8 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             self._obs[i], self._reward[i], self._terminated[i], self._truncated[i] = self._check.step(
                 returned
             )
+            if self.windows:
+                self.windows.step(i, returned[4], self._terminated[i], self._truncated[i])
             if self._allowed and not self._terminated[i]:  # at an end nothing is to be chosen
                 self._mask[i] = self._allowed(self.envs[i], returned[4])
         except BaseException as error:
@@ -169,7 +180,12 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         length = int(self._steps.max())
         actions = self._actions[:, :length].copy()
         actions[np.arange(length) >= self._steps[:, None]] = 0  # left over from earlier episodes
-        return {"seed": self._seed.view(np.int64).copy(), "steps": self._steps.copy(), "actions": actions}
+        windows = {name: array.copy() for name, array in self._rows_played().items()}
+        own = {"seed": self._seed.view(np.int64).copy(), "steps": self._steps.copy(), "actions": actions}
+        return own | windows
+
+    def _rows_played(self) -> Arrays:
+        return self.windows.state() if self.windows else {}
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Go on from `state()`, by replay: as many steps as the episodes are old.
@@ -185,10 +201,11 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             "seed": self._seed.view(np.int64),
             "steps": self._steps,
             "actions": actions[:, :length],
+            **self._rows_played(),
         }
         check_state(self.env_id, own, state)
-        own["seed"][:] = state["seed"]
-        own["actions"][:] = state["actions"]
+        for name in own.keys() - {"steps"}:  # which are counted again
+            own[name][:] = state[name]
         self._actions, self._longest = actions, length
         if not ((state["steps"] >= 0) & (state["steps"] <= length)).all():
             raise ValueError(f"{self.env_id}: more steps were saved than actions")

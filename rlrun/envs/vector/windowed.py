@@ -95,21 +95,17 @@ class WindowedEnv(NativeVectorEnv):
             np.asarray(options.get("window", self._window), np.int64), self._window.shape
         )[rows]
         warmup = self._option(options, "warmup", 0, rows)
-        last = window[:, 1] - 1 + self._option(options, "score_last", False, rows)  # the last row seen
-        room = last - window[:, 0]
-        bad = (window[:, 0] < warmup) | (warmup < 0) | (last >= self._usable) | (room < 1)
-        if bad.any():
-            i = int(bad.argmax())
-            raise ValueError(
-                f"the window [{window[i, 0]}, {window[i, 1]}) with a warm-up of {warmup[i]} has no step, "
-                f"or reaches outside the {self._usable} usable rows"
-            )
-        wanted = self._option(options, "episode_steps", self._episode_steps, rows)
         across = self._option(options, "across", False, rows).astype(bool)
-        start, end = part(window[:, 0], last, wanted, seed)
-        if len(self._gaps) and not across.all():
-            without = between(self._gaps, window[:, 0], last, wanted, seed)
-            start, end = (np.where(across, *pair) for pair in zip((start, end), without, strict=True))
+        last, start, end = chosen(
+            self._usable,
+            window,
+            warmup,
+            self._option(options, "episode_steps", self._episode_steps, rows),
+            self._option(options, "score_last", False, rows),
+            seed,
+            self._gaps,
+            across,
+        )
         self._window[rows], self._across[rows] = window, across
         first = self._data_rows[window[:, 0] - warmup] - self._lookback
         self._bounds[rows] = np.stack([first, self._data_rows[last] + 1], 1)
@@ -155,6 +151,38 @@ class WindowedEnv(NativeVectorEnv):
             "over": self._over,
             "across": self._across,
         }
+
+
+def chosen(
+    usable: int,
+    window: np.ndarray,
+    warmup: np.ndarray,
+    steps: np.ndarray,
+    score_last: np.ndarray,
+    seed: np.ndarray,
+    gaps: np.ndarray,
+    across: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The last row that may be seen, and where episodes in windows [n, 2] begin and end, [n] each.
+
+    `steps`, `score_last` and `across` are the reset options; `gaps` the rows that a gap follows.
+
+    Raises:
+        ValueError: a window has no step, or lies outside the `usable` rows.
+    """
+    last = window[:, 1] - 1 + score_last
+    bad = (window[:, 0] < warmup) | (warmup < 0) | (last >= usable) | (last <= window[:, 0])
+    if bad.any():
+        i = int(bad.argmax())
+        raise ValueError(
+            f"the window [{window[i, 0]}, {window[i, 1]}) with a warm-up of {warmup[i]} has no step, "
+            f"or reaches outside the {usable} usable rows"
+        )
+    start, end = part(window[:, 0], last, steps, seed)
+    if len(gaps) and not across.all():
+        without = between(gaps, window[:, 0], last, steps, seed)
+        start, end = (np.where(across, *pair) for pair in zip((start, end), without, strict=True))
+    return last, start, end
 
 
 def part(

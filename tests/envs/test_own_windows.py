@@ -1,0 +1,377 @@
+"""Users' own environments under walk-forward: the two examples, and what is wrong with broken ones."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.spaces import Box
+from support import Trial, assert_same_bits, final_state
+
+from rlrun import envs
+from rlrun.api import train
+from rlrun.config import ConfigError
+from rlrun.config.compose import compose
+from rlrun.config.keys import EnvError
+from rlrun.envs.windowed import DataSpec, Rows, sliced
+from rlrun.runs.checkpoint import numbers
+from rlrun.runs.run import resume
+from rlrun.runs.task import Task
+from rlrun.state import select
+from rlrun.testing import RuleError, check_env
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+import windowed_inventory as shop
+import windowed_portfolio as market
+
+TABLES: dict[str, Callable[[], np.ndarray]] = {"Shop-v0": shop.demand, "Portfolio-v0": market.prices}
+MAKERS: dict[str, Callable[[Any], gymnasium.Env]] = {"Shop-v0": shop.make, "Portfolio-v0": market.Portfolio}
+AGENTS = {
+    "dqn": ["algo=dqn", "model.hidden=[8]", "algo.learning_starts=20", "algo.batch_size=8"],
+    "ppo": ["algo=ppo", "model.hidden=[8]", "algo.rollout_steps=16", "algo.n_minibatches=2"],
+    "lstm_ppo": ["algo=lstm_ppo", "model.hidden_size=8", "algo.rollout_steps=16", "algo.n_minibatches=2"],
+}
+
+
+def config(agent: str, env_id: str, *more: str) -> Any:
+    words = ["env=gym", f"env.id={env_id}", "eval=walk_forward", "eval.n_folds=3", "replicas=2", "num_envs=2"]
+    words += ["log.tensorboard=false", "log.plot=false", "total_steps=400", "eval.stats.n_boot=100"]
+    return compose([*AGENTS[agent], *words, *more])
+
+
+@pytest.mark.parametrize("env_id", TABLES)
+def test_the_examples_keep_the_promises(env_id: str) -> None:
+    check_env(MAKERS[env_id], windowed=True, table=TABLES[env_id]())
+    check_env(env_id, windowed=True)
+    check_env(env_id)  # and the rules of every environment
+    check_env(lambda table: market.Portfolio(table, discrete=False), windowed=True, table=market.prices())
+
+
+@pytest.mark.parametrize("env_id", TABLES)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_the_examples_are_judged_walk_forward(agent: str, env_id: str, tmp_path: Path) -> None:
+    result = train(config(agent, env_id, f"out={tmp_path}"))
+    plan = json.loads((result.folder / "folds.json").read_text())
+    report = json.loads((result.folder / "report.json").read_text())
+    names = (
+        ["order_last_week", "noop", "random"] if env_id == "Shop-v0" else ["half_and_half", "noop", "random"]
+    )
+    assert plan["baselines"] == names and report["baseline"] == names[0]
+    for fold in report["folds"]:
+        begin, end = plan["folds"][fold["fold"]]["test"]
+        assert fold["steps"] == end - begin - (fold["fold"] == 2)
+    if env_id == "Portfolio-v0":
+        assert report["folds"][0]["baselines"]["noop"] == 0.0
+    assert "Out-of-sample" not in (result.folder / "report.md").read_text() or report["conclusion"]
+
+
+def poisoned(env_id: str, begin: int) -> np.ndarray:
+    """The table with other rows from `begin` on."""
+    table = TABLES[env_id]()
+    table[begin:] = table[begin:][::-1] * 1.5
+    return table
+
+
+@pytest.mark.parametrize("env_id", TABLES)
+@pytest.mark.parametrize("agent", AGENTS)
+def test_what_follows_the_fit_rows_does_not_reach_training(
+    agent: str, env_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    split = Task.of(config(agent, env_id)).evaluation.split  # type: ignore[attr-defined]
+    end = split.folds[1].fit[1] + split.lookback
+    states = []
+    for table in (TABLES[env_id](), poisoned(env_id, end)):
+        made = MAKERS[env_id]
+        monkeypatch.setitem(gymnasium.registry, env_id, gymnasium.envs.registration.EnvSpec(
+            env_id, entry_point=lambda made=made, table=table: made(table)
+        ))  # fmt: skip
+        trial = Trial.of(config(agent, env_id, "total_steps=3000"))
+        trial.train(900 // trial.algo.rollout_steps)  # through the longest window
+        states.append(trial.algo.state())
+    for replica in (2, 3):
+        assert_same_bits(select(states[0], replica), select(states[1], replica))
+    with pytest.raises(AssertionError):  # the control: the next fold did see it
+        assert_same_bits(select(states[0], 4), select(states[1], 4))
+
+
+def test_a_run_is_resumed_in_the_midst_of_a_window(tmp_path: Path) -> None:
+    common = ["checkpoint.every_steps=100"]
+    whole = train(config("lstm_ppo", "Shop-v0", f"out={tmp_path}", *common))
+    expected = final_state(whole.folder)
+    newest = max(numbers(whole.folder / "ckpt"))
+    (whole.folder / "summary.json").unlink()
+    (whole.folder / "status.json").unlink()
+    for file in (whole.folder / "ckpt" / f"{newest:08}").iterdir():
+        file.unlink()
+    (whole.folder / "ckpt" / f"{newest:08}").rmdir()
+    again = resume(whole.folder)
+    assert_same_bits(expected, final_state(again.folder))
+
+
+class Plain(gymnasium.Env):
+    """Sums the newest row; the parts of it that a test may break."""
+
+    observation_space, action_space = Box(-np.inf, np.inf, (2,)), gymnasium.spaces.Discrete(2)
+    noop, recorded = 0, ("equity", "pnl")
+
+    def __init__(self, table: np.ndarray) -> None:
+        self.rows = Rows(table)
+        self.data_spec = DataSpec(self.index(table), lookback=1)
+        self.position = 0.0
+
+    def index(self, table: np.ndarray) -> np.ndarray:
+        return np.arange(len(table))
+
+    def window(self, options: Any) -> Any:
+        return options or {"window": (1, len(self.rows))}
+
+    def begin(self) -> None:
+        self.position, self.equity = 0.0, 100.0
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.row = self.rows.open(**self.window(options), lookback=1)
+        self.begin()
+        return self.seen(), {}
+
+    def value(self, row: int) -> float:
+        return float(self.rows[row])
+
+    def seen(self) -> np.ndarray:
+        return np.array([self.value(self.row), self.position], np.float32)
+
+    def acts(self) -> bool:
+        return bool(self.row >= self.rows.start)
+
+    def over(self) -> tuple[bool, bool]:
+        return False, self.row == self.rows.end - 1
+
+    def score(self, pnl: float) -> float:
+        return pnl / 10
+
+    def step(self, action: Any) -> Any:
+        acts = self.acts()
+        self.row += 1
+        pnl = self.position * (float(self.rows[self.row]) - float(self.rows[self.row - 1]))
+        self.equity += pnl
+        self.position = float(action) if acts else 0.0
+        return self.seen(), pnl, *self.over(), {"score": self.score(pnl), "pnl": pnl, "equity": self.equity}
+
+
+class ReadsAhead(Plain):
+    def value(self, row: int) -> float:
+        return float(self.rows.table[min(row + 1, len(self.rows) - 1)])
+
+
+class Terminates(Plain):
+    def over(self) -> tuple[bool, bool]:
+        return self.row == self.rows.end - 1, False
+
+
+class OtherScore(Plain):
+    def score(self, pnl: float) -> float:
+        return pnl + 0.01
+
+
+class IgnoresTheWindow(Plain):
+    def window(self, options: Any) -> Any:
+        return {"window": (20, 33)}
+
+
+class NormalisesOverAll(Plain):
+    def value(self, row: int) -> float:
+        table = self.rows.table
+        return float((table[row] - table.mean()) / table.std())
+
+
+class TradesInTheWarmUp(Plain):
+    def acts(self) -> bool:
+        return True
+
+
+class Remembers(Plain):
+    def begin(self) -> None:
+        self.equity = 100.0
+
+
+class Unsorted(Plain):
+    def index(self, table: np.ndarray) -> np.ndarray:
+        return np.roll(np.arange(len(table)), 1)
+
+
+class OneTooFew(Plain):
+    def over(self) -> tuple[bool, bool]:
+        return False, self.row == self.rows.end - 2
+
+
+class NoScore(Plain):
+    def score(self, pnl: float) -> float:
+        return float("nan")
+
+
+class NeverEnds(Plain):
+    def over(self) -> tuple[bool, bool]:
+        return False, False
+
+
+class LooksLongBack(Plain):
+    def value(self, row: int) -> float:
+        return float(self.rows.table[: row + 1].sum())
+
+
+BROKEN = [
+    (ReadsAhead, 22, "other rows after the window|a table that ends there"),
+    (Terminates, 20, "the last row is terminated, and not truncated"),
+    (OtherScore, 21, "the score is neither the change of equity, up to a factor, nor its log growth"),
+    (IgnoresTheWindow, 20, "two windows show the same: does it look at options|has 15 steps"),
+    (NormalisesOverAll, 22, "other rows after the window|a table that ends there"),
+    (TradesInTheWarmUp, 23, "a warm-up"),
+    (Remembers, 24, "the same window after another one: obs differs"),
+    (Unsorted, 20, "its index does not increase strictly"),
+    (OneTooFew, 20, "has 12 steps, and it is over after 11"),
+    (NoScore, 21, "info.'score'. is nan at step 1"),
+    (NeverEnds, 20, "goes on beyond its last row|was about to be read"),
+    (LooksLongBack, 22, "with other rows long before it: obs differs"),
+]
+
+
+def walk(rows: int = 160) -> np.ndarray:
+    return np.random.default_rng(0).normal(size=rows).cumsum()
+
+
+def test_a_plain_one_keeps_the_promises() -> None:
+    check_env(Plain, windowed=True, table=walk())
+
+
+@pytest.mark.parametrize(("broken", "rule", "words"), BROKEN, ids=lambda x: getattr(x, "__name__", None))
+def test_what_is_broken_is_named(broken: Any, rule: int, words: str) -> None:
+    with pytest.raises(RuleError, match=words) as caught:
+        check_env(broken, windowed=True, table=walk())
+    assert caught.value.rule == rule and broken.__name__ in str(caught.value)
+
+
+class SlicedPlain(gymnasium.Env):
+    """Over a slice, as such envs are written: it ends with its data."""
+
+    observation_space, action_space = Box(-np.inf, np.inf, (1,)), gymnasium.spaces.Discrete(2)
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.data = data
+
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        super().reset(seed=seed)
+        self.i = 1
+        return np.array([self.data[1]], np.float32), {}
+
+    def step(self, action: Any) -> Any:
+        self.i += 1
+        reward = float(action) * float(self.data[self.i])
+        return np.array([self.data[self.i]], np.float32), reward, self.i == len(self.data) - 1, False, {}
+
+
+def test_an_env_over_a_slice_becomes_a_windowed_one() -> None:
+    table = np.arange(30.0)
+    env = sliced(table, SlicedPlain, lookback=1, noop=0)
+    obs, _ = env.reset(options={"window": (10, 14), "warmup": 2})
+    seen, ends = [obs[0]], []
+    for _ in range(5):
+        obs, reward, terminated, truncated, info = env.step(1)
+        seen.append(obs[0])
+        ends.append((reward, info["score"], terminated, truncated))
+    assert seen == [8.0, 9.0, 10.0, 11.0, 12.0, 13.0]
+    assert ends == [(0, 0, False, False)] * 2 + [
+        (11, 11, False, False),
+        (12, 12, False, False),
+        (13, 13, False, True),
+    ]
+    check_env(lambda data: sliced(data, SlicedPlain, lookback=1, noop=0), windowed=True, table=walk())
+    alone = sliced(table, SlicedPlain, lookback=1)
+    assert not alone.data_spec.warmup
+    with pytest.raises(ValueError, match="an action that does nothing"):
+        alone.reset(options={"window": (10, 14), "warmup": 2})
+    wrong = sliced(table, SlicedPlain, lookback=0)
+    wrong.reset(options={"window": (10, 14)})
+    wrong.step(1), wrong.step(1)
+    with pytest.raises(IndexError):
+        wrong.step(1)
+
+
+def test_rows_outside_of_a_window_are_not_read() -> None:
+    rows = Rows(np.arange(20.0))
+    assert rows.open((5, 9), warmup=1, lookback=2) == 4
+    assert rows[2:9].tolist() == [2, 3, 4, 5, 6, 7, 8] and rows.last(3, at=4).tolist() == [2, 3, 4]
+    for key in (1, 9, -1, slice(1, 5), slice(5, 10), slice(None, 5)):
+        with pytest.raises(IndexError, match=r"was about to be read: the window has \[2, 9\)"):
+            rows[key]
+    with pytest.raises(ValueError, match="read-only"):
+        rows[2:9][0] = 1.0
+    for window in ((5, 6), (2, 9), (5, 21)):
+        with pytest.raises(ValueError, match="has no step, or lies outside the 20 rows"):
+            rows.open(window, warmup=1, lookback=2)
+
+
+def registered(env: Any, name: str, **more: Any) -> str:
+    gymnasium.register(name, lambda: env(walk()), **more)
+    return name
+
+
+@pytest.mark.parametrize(
+    ("env", "words"),
+    [
+        (NeverEnds, "it goes on at the last row of its window|was about to be read"),
+        (OneTooFew, "it was truncated 1 rows before the end of its window"),
+        (NoScore, "info.'score'. is nan"),
+    ],
+)
+def test_a_broken_window_is_named_in_a_run(env: Any, words: str, tmp_path: Path) -> None:
+    name = registered(env, f"{env.__name__}-v0")
+    with pytest.raises((ConfigError, EnvError), match=words):
+        train(config("ppo", name, f"out={tmp_path}", "num_envs=1"))
+
+
+def test_what_a_windowed_env_lacks_is_said_before_a_run(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="must increase strictly"):
+        Task.of(config("ppo", registered(Unsorted, "Unsorted-v0")))
+    with pytest.raises(ConfigError, match="declares its index by a data_spec"):
+        Task.of(config("ppo", "CartPole-v1"))
+    with pytest.raises(ConfigError, match="env=gym is a time series: eval=episodes would judge"):
+        Task.of(compose([*AGENTS["ppo"], "env=gym", "env.id=Shop-v0"]))
+    with pytest.raises(ConfigError, match=r"windows are played in one process, env\.workers=1"):
+        config("ppo", "Shop-v0", "env.workers=2")
+
+
+def test_other_data_are_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
+    hashes = set()
+    for table in (walk(), walk() + 1, walk(150)):
+        env = gymnasium.register("Hashed-v0", lambda table=table: Plain(table))
+        hashes.add(Task.of(config("ppo", "Hashed-v0")).data_sha256)
+        gymnasium.registry.pop("Hashed-v0")
+        assert env is None
+    assert len(hashes) == 3
+
+
+def test_random_starts_lie_inside_a_window_and_depend_on_the_seed_alone() -> None:
+    made = compose([*AGENTS["ppo"], "env=gym", "env.id=Shop-v0", "eval=walk_forward"]).env
+    env = envs.make(made, 40)
+    env.reset(seed=1, options={"window": [100, 130], "episode_steps": 5})
+    lengths = np.zeros(40)
+    rows = [env.state()["rows"].copy()]
+    over = np.zeros(40, bool)
+    while not over.all():
+        *_, terminated, truncated, _ = env.step(np.zeros(40, np.int64))
+        lengths += ~over
+        over |= terminated | truncated
+    assert (
+        (lengths == 5).all() and rows[0].min() >= 100 and rows[0].max() <= 129 and len(set(rows[0][:, 0])) > 8
+    )
+    alone = envs.make(made, 1)
+    for i in (0, 17):
+        seed = env.state()["seed"].view(np.uint64)[i : i + 1]
+        alone.reset(seed=seed, options={"window": [100, 130], "episode_steps": 5})
+        assert alone.state()["rows"][0].tolist() == rows[0][i].tolist()
