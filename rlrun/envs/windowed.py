@@ -44,7 +44,7 @@ import numpy as np
 from rlrun.data.table import DataSpec as DataSpec
 from rlrun.data.table import Series
 
-__all__ = ["DataSpec", "Rows", "SlicedEnv", "sliced"]
+__all__ = ["DataSpec", "Rows", "SlicedEnv", "registered", "sliced"]
 
 
 class Rows:
@@ -95,6 +95,11 @@ class Rows:
         if values.dtype.kind == "O":
             return hashlib.sha256(repr(values.tolist()).encode()).digest()
         return hashlib.sha256(values.view(np.uint8).data).digest()
+
+
+def registered(env_id: str) -> Any:
+    """A registered environment, without Gymnasium's wrappers."""
+    return gymnasium.make(env_id, disable_env_checker=True).unwrapped
 
 
 def _take(table: Any, key: int | slice) -> Any:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import gymnasium
 import numpy as np
 
 from rlrun.data.table import DataSpec
-from rlrun.envs.windowed import Rows
+from rlrun.envs.windowed import Rows, registered
 from rlrun.testing.rules import WINDOWED, require
+
+if TYPE_CHECKING:
+    import gymnasium
 
 STEPS, WARM = 12, 3
 
@@ -43,20 +45,20 @@ class WindowedSubject:
         table = self.clean if table is None else table
         if callable(self.make_from):
             return self.make_from(table)
-        env = gymnasium.make(self.make_from, disable_env_checker=True).unwrapped
+        env = registered(self.make_from)
         if table is not self.clean:
-            env.rows = Rows(table)  # type: ignore[attr-defined]
+            env.rows = Rows(table)
         return env
 
     @cached_property
     def clean(self) -> Any:
         if self.table is not None:
             return self.table
-        env = gymnasium.make(self.make_from, disable_env_checker=True).unwrapped
+        env = registered(self.make_from)
         require(
             hasattr(env, "rows"), "it reads no `Rows`, whose table could be replaced: give a maker and table="
         )
-        return env.rows.table  # type: ignore[attr-defined]
+        return env.rows.table
 
     @cached_property
     def spec(self) -> DataSpec:
