@@ -43,6 +43,7 @@ class DataSpec:
     within: np.ndarray | None = None  # the rows that can be observed, where gaps leave more of them out
     notes: tuple[str, ...] = ()  # what a reader of results should know about the data
     warmup: bool = True  # whether rows can be shown before a window, while nothing is done
+    episodes: bool = False  # whether a row is a whole episode: a day of its own, say
 
     @property
     def rows(self) -> np.ndarray:

@@ -14,9 +14,9 @@ by `env=gym env.id=module:Name-v0 eval=walk_forward`. It promises:
 It may have, besides: `recorded`, names of further numbers in its info, such as equity or position, which are
 kept of every step of a test; `baselines`, policies to compare with, {name: function of (env, obs)};
 `noop`, an action that leaves everything as it is. `Rows` is a view of a table that raises where
-something outside of the window is read; `sliced` makes a windowed env of one whose constructor
-takes a slice of a table. `rlrun.testing.check_env(make, windowed=True, table=table)` says which promise is
-broken.
+something outside of the window is read; `sliced` makes a windowed env of one whose constructor takes a
+slice of a table, and `dated` one of whole episodes with a date each.
+`rlrun.testing.check_env(make, windowed=True, table=table)` says which promise is broken.
 
     class Trade(gymnasium.Env):
         observation_space, action_space = Box(-np.inf, np.inf, (2,)), Discrete(3)
@@ -44,7 +44,7 @@ import numpy as np
 from rlrun.data.table import DataSpec as DataSpec
 from rlrun.data.table import Series
 
-__all__ = ["DataSpec", "Rows", "SlicedEnv", "registered", "sliced"]
+__all__ = ["DataSpec", "DatedEnv", "Rows", "SlicedEnv", "dated", "registered", "sliced"]
 
 
 class Rows:
@@ -224,3 +224,71 @@ def sliced(
     spec = DataSpec(times, (), lookback, 0, delay, periods_per_year, warmup=noop is not None)
     rows = table.values if isinstance(table, Series) else table
     return SlicedEnv(rows, make, spec, noop=noop, score=score, baselines=baselines or {}, recorded=recorded)
+
+
+class DatedEnv(gymnasium.Env[Any, Any]):
+    """Episodes with a date each, as the rows of a windowed env; see `dated`."""
+
+    def __init__(
+        self,
+        episodes: Sequence[tuple[Any, Any]],
+        make: Callable[[Any], gymnasium.Env[Any, Any]],
+        *,
+        noop: Any,
+        score: Callable[[float, Mapping[str, Any]], float] | None,
+        baselines: Mapping[str, Callable[[Any, Any], Any]],
+        recorded: Sequence[str],
+    ) -> None:
+        self._data, self._make, self._score = [data for _, data in episodes], make, score
+        index = np.array([date for date, _ in episodes])
+        index = index.astype("datetime64[ns]") if index.dtype.kind in "MUO" else index
+        self.data_spec = DataSpec(index, delay=0, warmup=False, episodes=True)
+        self.noop, self.baselines, self.recorded = noop, dict(baselines), tuple(recorded)
+        self.rows = self  # which has a digest
+        self._at, self.inner = 0, make(self._data[0])
+        self.observation_space, self.action_space = self.inner.observation_space, self.inner.action_space
+        self.metadata = self.inner.metadata
+
+    def digest(self) -> bytes:
+        """What tells other data."""
+        return hashlib.sha256(b"".join(Rows(np.asarray(data)).digest() for data in self._data)).digest()
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin the episode of the window's first row, or any one."""
+        super().reset(seed=seed)
+        at = int(options["window"][0]) if options else int(self.np_random.integers(len(self._data)))
+        if at != self._at:
+            self.inner.close()
+            self._at, self.inner = at, self._make(self._data[at])
+        return self.inner.reset(seed=seed)
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, info = self.inner.step(action)
+        score = float(info.get("score", reward) if self._score is None else self._score(float(reward), info))
+        return obs, float(reward), terminated, truncated, {**info, "score": score}
+
+    def render(self) -> Any:
+        return self.inner.render()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+def dated(
+    episodes: Sequence[tuple[Any, Any]],
+    make: Callable[[Any], gymnasium.Env[Any, Any]],
+    *,
+    noop: Any = None,
+    score: Callable[[float, Mapping[str, Any]], float] | None = None,
+    baselines: Mapping[str, Callable[[Any, Any], Any]] | None = None,
+    recorded: Sequence[str] = (),
+) -> DatedEnv:
+    """A windowed env of whole episodes, such as one a day: folds are then of episodes.
+
+    `episodes` are pairs of a date (or an integer), strictly increasing, and data; `make(data)` is the env of
+    one, which ends as it likes. Training begins any of the fit window's episodes; validation and test
+    play each of theirs once, in order, with a memory that is cleared. The others are as of `sliced`.
+    """
+    return DatedEnv(episodes, make, noop=noop, score=score, baselines=baselines or {}, recorded=recorded)

@@ -179,25 +179,41 @@ class WalkForward(Evaluation):
             "window": self.windows[name],
             "warmup": self.warmup,
             "episode_steps": 0,
-            "score_last": np.array([test and self.split.score_last(fold) for fold in self.folds]),
+            "score_last": np.array([test and self._scores_last(fold) for fold in self.folds]),
             "across": True,
             "liquidate": self.config.liquidate,
             "scaling": self.scaling,
             **more,
         }
-        return run_episodes(
-            algo,
-            self.env,
-            self.seeds,
-            1,
-            purpose=name,
-            mode=self.mode,
-            step=step,
-            device=self.run.device,
-            dtype=self.run.dtype,
-            options=self._known(options),
-            record=("t", "scored", *self.offers.recorded) if test else (),
-        )
+
+        def one(purpose: str, options: Mapping[str, Any]) -> tuple[Played, dict[str, np.ndarray]]:
+            return run_episodes(
+                algo,
+                self.env,
+                self.seeds,
+                1,
+                purpose=purpose,
+                mode=self.mode,
+                step=step,
+                device=self.run.device,
+                dtype=self.run.dtype,
+                options=self._known(options),
+                record=("t", "scored", *self.offers.recorded) if test else (),
+            )
+
+        if not self.data.episodes:
+            return one(name, options)
+        low, high = self.windows[name].T
+        parts = []
+        for k in range(int((high - low).max())):  # a row is an episode, and begins with a cleared memory
+            row = np.minimum(low + k, high - 1)
+            played, trace = one(f"{name}/{k}", options | {"window": np.stack([row, row + 1], 1), "warmup": 0})
+            parts.append(_where(low + k < high, played, trace))
+        return _joined(parts)
+
+    def _scores_last(self, fold: folds.Fold) -> bool:
+        """Whether the step from a test's last row is scored: an episode of its own needs no row after it."""
+        return not self.data.episodes and self.split.score_last(fold)
 
     def hold(self, name: str, step: np.ndarray) -> tuple[Played, dict[str, np.ndarray]]:
         """A baseline's pass over the tests.
@@ -259,7 +275,8 @@ class WalkForward(Evaluation):
         rows: list[list[Any]] = []
         for replica, fold in zip(self.replicas, self.folds, strict=True):
             low, high = fold.test
-            reached = self.data.rows[low + 1 : high + self.split.score_last(fold)]
+            first = low if self.data.episodes else low + 1  # the row of an episode, or that a step reached
+            reached = self.data.rows[first : high + self._scores_last(fold)]
             own = [recorded(trace, replica.index, reached, names) for trace in traces.values()]
             columns = [column for each in own for column in each]
             who = replica.index, replica.seed, replica.fold
@@ -282,15 +299,41 @@ def recorded(
     at = np.searchsorted(rows, trace["t"][replica, 0, scored])
     out = []
     for name in names:
-        column = np.zeros(len(rows))
-        column[at] = trace[name][replica, 0, scored]
+        column, values = np.zeros(len(rows)), trace[name][replica, 0, scored]
+        if name in _ADDED:
+            np.add.at(column, at, values)
+        else:
+            column[at] = values
         if name in _STAYS and len(at):
             column[at[-1] + 1 :] = column[at[-1]]
         out.append([repr(value) for value in column.tolist()])
     return out
 
 
-_STAYS = ("equity", "ruined")
+_STAYS, _ADDED = ("equity", "ruined"), ("score", "pnl", "gross", "cost", "traded")
+
+
+def _where(
+    counts: np.ndarray, played: Played, trace: dict[str, np.ndarray]
+) -> tuple[Played, dict[str, np.ndarray]]:
+    """What was played, of those replicas [R] alone that it counts for."""
+    mine = counts[:, None]
+    info = {name: np.where(mine, values, 0.0) for name, values in played.info.items()}
+    own = Played(np.where(mine, played.returns, 0.0), np.where(mine, played.lengths, 0.0), info)
+    return own, {name: np.where(mine[:, :, None], values, np.nan) for name, values in trace.items()}
+
+
+def _joined(
+    parts: Sequence[tuple[Played, dict[str, np.ndarray]]],
+) -> tuple[Played, dict[str, np.ndarray]]:
+    """Episodes played one after the other, as one."""
+    played = [each for each, _ in parts]
+    info = {name: np.sum([each.info[name] for each in played], 0) for name in played[0].info}
+    whole = Played(
+        np.sum([each.returns for each in played], 0), np.sum([each.lengths for each in played], 0), info
+    )
+    traces = [trace for _, trace in parts]
+    return whole, {name: np.concatenate([trace[name] for trace in traces], -1) for name in traces[0]}
 
 
 def _warmup(config: WalkForwardConfig, run: RunConfig, data: DataSpec) -> int:

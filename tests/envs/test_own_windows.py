@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import gzip
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -19,7 +22,7 @@ from rlrun.api import train
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.keys import EnvError
-from rlrun.envs.windowed import DataSpec, Rows, sliced
+from rlrun.envs.windowed import DataSpec, Rows, dated, sliced
 from rlrun.runs.checkpoint import numbers
 from rlrun.runs.run import resume
 from rlrun.runs.task import Task
@@ -375,3 +378,45 @@ def test_random_starts_lie_inside_a_window_and_depend_on_the_seed_alone() -> Non
         seed = env.state()["seed"].view(np.uint64)[i : i + 1]
         alone.reset(seed=seed, options={"window": [100, 130], "episode_steps": 5})
         assert alone.state()["rows"][0].tolist() == rows[0][i].tolist()
+
+
+def days(count: int = 60, seed: int = 0) -> list[tuple[str, np.ndarray]]:
+    """A table a day, of 5 to 9 rows."""
+    rng = np.random.default_rng(seed)
+    dates = (np.datetime64("2024-01-01") + np.arange(count)).astype(str).tolist()
+    return [(date, rng.normal(size=5 + k % 5)) for k, date in enumerate(dates)]
+
+
+@pytest.mark.parametrize("agent", ["ppo", "lstm_ppo", "dqn"])
+def test_folds_may_be_of_whole_episodes(agent: str, tmp_path: Path) -> None:
+    data = days()
+    name = f"Days-{agent}-v0"
+    gymnasium.register(name, lambda: dated(data, SlicedPlain, noop=0, baselines={"one": lambda env, obs: 1}))
+    check_env(name)
+    result = train(config(agent, name, f"out={tmp_path}"))
+    plan = json.loads((result.folder / "folds.json").read_text())
+    assert plan["gap"] == 0 and [fold["test"] for fold in plan["folds"]] == [[15, 30], [30, 45], [45, 60]]
+    for row in result.summary["replicas"]:
+        low, high = plan["folds"][row["fold"]]["test"]
+        earned = sum(
+            float(day[2:].sum()) for _, day in data[low:high]
+        )  # a bet of 1 on every row from the third on
+        assert row["baselines"]["one"] == pytest.approx(earned, abs=1e-5) and row["baselines"]["noop"] == 0.0
+    text = gzip.decompress((result.folder / "test_steps.csv.gz").read_bytes()).decode()
+    rows = [row for row in csv.DictReader(io.StringIO(text)) if row["replica"] == "0"]
+    assert [row["time"] for row in rows] == [date for date, _ in data[15:30]]  # a line an episode
+    assert float(rows[3]["score_one"]) == pytest.approx(float(data[18][1][2:].sum()), abs=1e-6)
+
+
+def test_other_episodes_do_not_reach_a_folds_training() -> None:
+    clean = days()
+    states = []
+    for k, episodes in enumerate((clean, clean[:30] + [(date, 9.0 - x) for date, x in clean[30:]])):
+        gymnasium.register(f"Poison{k}-v0", lambda episodes=episodes: dated(episodes, SlicedPlain, noop=0))
+        trial = Trial.of(config("dqn", f"Poison{k}-v0", "total_steps=2000"))
+        trial.train(300)
+        states.append(trial.algo.state())
+    for replica in (0, 1, 2, 3):  # of the folds that end before
+        assert_same_bits(select(states[0], replica), select(states[1], replica))
+    with pytest.raises(AssertionError):
+        assert_same_bits(select(states[0], 4), select(states[1], 4))

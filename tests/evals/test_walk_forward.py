@@ -187,6 +187,17 @@ def test_one_fold_of_a_plan_is_trained_as_it_is_beside_the_others(tmp_path: Path
         config("dqn", data, "eval.folds=[1,1]")
 
 
+def test_what_is_held_on_to_pays_one_round_trip_over_all_tests(tmp_path: Path) -> None:
+    """Last price over first price, less its cost: no row is lost, and none is counted twice."""
+    result = train(config("ppo", prices(tmp_path / "p.csv"), f"out={tmp_path}", "env.cost=0.01"))
+    rows = [row for row in result.summary["replicas"] if row["seed"] == 1]
+    held = sum(row["baselines"]["buy_and_hold"] for row in rows)
+    price = [float(line.split(",")[1]) for line in (tmp_path / "p.csv").read_text().splitlines()[1:]]
+    plan = json.loads((result.folder / "folds.json").read_text())
+    first, last = plan["folds"][0]["test"][0] + plan["lookback"], len(price) - 1
+    assert held == pytest.approx(np.log(price[last] / price[first] * 0.99**2), abs=1e-12)
+
+
 def test_an_env_without_time_is_refused() -> None:
     with pytest.raises(ConfigError, match="time order"):
         compose(["algo=dqn", "env=cartpole", "eval=walk_forward"])

@@ -68,7 +68,13 @@ class Windows:
         window = np.broadcast_to(np.asarray(options.get("window", self._window), np.int64), (count, 2))[rows]
         warmup, last = option("warmup", 0), option("score_last", False)
         steps, never = option("episode_steps", 0), np.zeros(len(rows), bool)
-        _, start, end = chosen(self.spec.usable, window, warmup, steps, last, seed, _NO_GAPS, never)
+        if self.spec.episodes:  # one row of the window, and all of it
+            _, start, _ = chosen(
+                self.spec.usable + 1, window, never, steps + 1, steps * 0 + 1, seed, _NO_GAPS, never
+            )
+            end = start
+        else:
+            _, start, end = chosen(self.spec.usable, window, warmup, steps, last, seed, _NO_GAPS, never)
         self._window[rows], self._warmup[rows] = window, warmup
         self._rows[rows] = np.stack([start, end], 1)
 
@@ -89,6 +95,8 @@ class Windows:
             values[i] = float(info[name])
         if not np.isfinite(self._info["score"][i]):
             raise Misfit(f"info['score'] is {self._info['score'][i]}")
+        if self.spec.episodes:
+            return
         left = self._rows[i, 1] - self._rows[i, 0] + self._warmup[i] - self._taken[i]
         if truncated and left > 0:
             raise Misfit(
@@ -99,7 +107,8 @@ class Windows:
 
     def info(self) -> dict[str, np.ndarray]:
         """What the step came to, [M] each."""
-        rows = self._rows[:, 0] - self._warmup + self._taken + self.spec.lookback
+        taken = 0 if self.spec.episodes else self._taken - self._warmup
+        rows = self._rows[:, 0] + taken + self.spec.lookback
         return {name: values.copy() for name, values in self._info.items()} | {
             "t": rows,
             "scored": self._taken > self._warmup,
