@@ -23,7 +23,8 @@ def run(text: str, folder: Path) -> str:
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
 def test_a_script(script: Path, tmp_path: Path) -> None:
     text = script.read_text()
-    assert text.count("\n") < 40 and ast.get_docstring(ast.parse(text))
+    most = 80 if "windowed" in script.name else 40  # which hold a whole env of one's own
+    assert text.count("\n") < most and ast.get_docstring(ast.parse(text))
     assert run(text, tmp_path)
 
 

@@ -125,7 +125,7 @@ def arguments(command: str, folder: Path) -> list[str]:
 
 def smaller(code: str) -> str:
     """Python code whose calls of `rlrun.run` train little."""
-    short = "".join(f', "{word}"' for word in SHORT)
+    short = "".join(f', "{word}"' for word in (FOLDS if "eval=walk_forward" in code else SHORT))
     return re.sub(r"(rlrun\.run\(\[[^\]]*)\]", rf"\1{short}]", code)
 
 

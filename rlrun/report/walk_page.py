@@ -42,8 +42,8 @@ def page(run: RunFolder, plan: Mapping[str, Any], data: Mapping[str, Any], pictu
         )
         out.text(
             "Each fold trains on the past and is tested on what comes next. The score is "
-            f"{_UNITS[data['unit']]}; {spread}. The headline compares with `{data['baseline']}`, which was "
-            "declared beforehand."
+            f"{_UNITS[data['unit']]}; {spread}. The headline, and the difference, compare with "
+            f"`{data['baseline']}`, which was declared beforehand."
         )
         _scores(out, data, names)
         _certainty(out, data)
@@ -59,7 +59,7 @@ def signed(value: float) -> str:
 
 
 def _scores(out: Document, data: Mapping[str, Any], names: Sequence[str]) -> None:
-    header = ["fold", "test", "steps", "validation", "agent", *names, f"agent - {data['baseline']}"]
+    header = ["fold", "test", "steps", "validation", "agent", *names, "difference"]
     rows = []
     for fold in data["folds"]:
         spread = "" if fold["agent_std"] is None else f" ± {number(fold['agent_std'])}"
@@ -76,16 +76,17 @@ def _scores(out: Document, data: Mapping[str, Any], names: Sequence[str]) -> Non
     rows.append(["all", "", f"{steps:,}", "", *sums, signed(sum(data["paired"]["per_fold"]))])
     out.table(header, rows)
     ruined = [
-        f"Fold {fold['fold']}: the account of seed {one['seed']} was ruined on {one['time']}; it was closed, "
-        "and the rest of the test earned nothing."
+        f"Fold {fold['fold']}: the account was ruined and closed, and earned nothing from then on, of "
+        + "; ".join(f"seed {one['seed']} on {one['time']}" for one in fold["ruined"])
+        + "."
         for fold in data["folds"]
-        for one in fold["ruined"]
+        if fold["ruined"]
     ]
     worst = min(data["folds"], key=lambda fold: fold["difference"])
     ahead = f"{data['paired']['wins']} of {len(data['folds'])}"
     out.bullets(
         [
-            *ruined[:10],
+            *ruined,
             f"Folds in which the agent was ahead: {ahead}; the worst is fold {worst['fold']} "
             f"({signed(worst['difference'])}).",
         ]
@@ -248,4 +249,6 @@ def _asked(run: RunFolder) -> str:
 
 
 def span(dates: Sequence[Any]) -> str:
-    return f"{dates[0]} to {dates[1]}"
+    """Two days, or numbers of rows."""
+    first, last = (str(date).partition("T")[0] for date in dates)
+    return f"{first} to {last}"

@@ -86,7 +86,7 @@ def _draw_differences(axes: Any, data: Mapping[str, Any]) -> None:
         words = f"{interval['level']:.0%} interval for a new period"
         axes.axhspan(interval["low"], interval["high"], color=GREY, alpha=0.18, lw=0, label=words)
         axes.axhline(data["paired"]["mean"], color=GREY, lw=1.2, label="mean")
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(fontsize=8, framealpha=0.85, edgecolor="none")
     axes.axhline(0, color="black", lw=0.8)
     axes.set(xlabel="fold", ylabel=f"agent - {data['baseline']}")
 

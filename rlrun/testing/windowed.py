@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rlrun.config.catalog import import_modules
 from rlrun.data.table import DataSpec
 from rlrun.envs.windowed import Rows, registered
 from rlrun.testing.rules import WINDOWED, require
@@ -277,6 +278,6 @@ def windowed_checks(env: str | Callable[[Any], gymnasium.Env], table: Any, rules
     if not callable(env):
         module, _, name = env.rpartition(":")
         if module:
-            __import__(module)
+            import_modules([module], "env")
         return WINDOWED.ready(WindowedSubject(name, table, env), rules)
     return WINDOWED.ready(WindowedSubject(env, table), rules)

@@ -187,7 +187,8 @@ def test_reports_of_few_folds_one_seed_and_ruin(tmp_path: Path) -> None:
     words = "The account was ruined in 1 of 8 tests (fold 0, seed 2 on 2020-05-12). The agent is better than"
     assert data["conclusion"].startswith(words)
     text = (tmp_path / "report.md").read_text()
-    assert "(ruined: 1) |" in text and "the account of seed 2 was ruined on 2020-05-12; it was closed" in text
+    told = "Fold 0: the account was ruined and closed, and earned nothing from then on, of seed 2 on"
+    assert "(ruined: 1) |" in text and f"{told} 2020-05-12." in text
     assert any("ruined" in line for line in console(finished(tmp_path, 0.5, ruin=True))[3:])
 
 

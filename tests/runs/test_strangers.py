@@ -514,7 +514,8 @@ case(
     base="walk",
 )
 case("escapes in report.md", "report", config("choices", "algo", to=BAD), works=True, base="walk")
-case("escapes in a column", "report", config("eval", "baselines", to=[BAD, "buy_and_hold"]), base="walk")
+escapes = edited("folds.json", "baselines", to=[BAD, "buy_and_hold"])
+case("escapes in a column", "report", escapes, base="walk")
 
 
 @pytest.fixture(scope="module")
