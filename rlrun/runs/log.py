@@ -87,13 +87,18 @@ class MetricsFile(Listener):
 
 
 class TensorBoard(Listener):
-    """One TensorBoard run per replica, or three quantiles of them where there are many."""
+    """One TensorBoard run per replica, or three quantiles of them where there are many.
+
+    Under walk-forward the run itself has their means: no fold says much on its own.
+    """
 
     def open(self, run: Followed) -> None:
         self._run, self._seconds = run.folder, run.seconds
         run.folder.folder_for(run.folder.tensorboard)
         self._many = len(run.replicas) > _MANY
         self._names = ["q25", "q50", "q75"] if self._many else [each.label for each in run.replicas]
+        self._means = len(run.replicas) > 1 and run.replicas[0].fold is not None
+        self._names += ["."] * self._means
         self._writers: dict[int, EventFile] = {}
 
     def record(self, step: np.ndarray, due: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
@@ -113,6 +118,11 @@ class TensorBoard(Listener):
                 self._add(
                     r, int(step[r]), {tag: float(v[r]) for tag, v in values.items() if np.isfinite(v[r])}
                 )
+
+        if self._means:
+            finite = {tag: value[due & np.isfinite(value)] for tag, value in values.items()}
+            means = {tag: float(value.mean()) for tag, value in finite.items() if len(value)}
+            self._add(len(self._names) - 1, int(step[due].max()), means)
 
     def _add(self, index: int, step: int, values: dict[str, float]) -> None:
         from tensorboard.compat.proto.event_pb2 import Event

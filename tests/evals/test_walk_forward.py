@@ -11,13 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 from support import Trial, assert_same_bits, final_state
+from tensorboard.backend.event_processing import event_accumulator
 
+from rlrun import envs
 from rlrun.api import train
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.run import RunConfig
 from rlrun.evals.folds import Fold
 from rlrun.evals.walk_forward import WalkForward
+from rlrun.runs.load import load
+from rlrun.runs.policy import Policy
 from rlrun.runs.run import execute, resume
 from rlrun.runs.task import Task
 from rlrun.state import select
@@ -155,6 +159,45 @@ def test_a_run_leaves_its_folds_its_test_steps_and_a_report(tmp_path: Path) -> N
         assert sum(float(s["score"]) for s in mine) == pytest.approx(row["eval_return"], abs=1e-9)
         assert row["baselines"]["noop"] == 0.0
     assert (result.folder / "report.md").exists()
+
+
+def test_tensorboard_has_a_run_for_each_replica_and_their_means(tmp_path: Path) -> None:
+    data = prices(tmp_path / "p.csv")
+    folder = execute(config("ppo", data, f"out={tmp_path}", "log.tensorboard=true", "total_steps=500")).folder
+    names = {f"seed={seed},fold={fold}" for fold in range(FOLDS) for seed in (1, 2)}
+    assert {path.name for path in (folder / "tb").iterdir() if path.is_dir()} == names
+    events = event_accumulator.EventAccumulator(str(folder / "tb")).Reload()
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for event in events.Scalars("val/score"):
+        own = [r["val/score"] for r in records if r["step"] == event.step and "val/score" in r]
+        assert len(own) == FOLDS * SEEDS and event.value == pytest.approx(np.mean(own), rel=1e-5)
+    assert len(events.Scalars("val/score")) > 0
+
+
+def test_a_loaded_policy_takes_raw_columns(tmp_path: Path) -> None:
+    """It standardises them as the env did for it, by its own fold's numbers."""
+    chosen = config("dqn", prices(tmp_path / "p.csv"), *SEEN, f"out={tmp_path}", "total_steps=500")
+    folder = execute(chosen).folder
+    evaluation = Task.of(chosen).evaluation
+    saved = final_state(folder)["tensors/normalizer/scaling"].numpy()
+    assert saved.dtype == np.float64 and saved.tobytes() == evaluation.scaling.tobytes()
+    raw, own = envs.make(chosen.env, 1), envs.make(chosen.env, 1)
+    for replica in (0, 5):
+        policy, scaling = load(folder, replica), saved[replica]
+        window = {"window": evaluation.windows["test"][replica]}
+        seen, _ = raw.reset(seed=0, options=window)
+        scaled, _ = own.reset(seed=0, options=window | {"scaling": scaling})
+        for _ in range(20):
+            np.testing.assert_allclose((seen - scaling[0]) / scaling[1], scaled, rtol=1e-3, atol=1e-3)
+            network = replace_scaling(policy, None)
+            np.testing.assert_allclose(policy.q(seen), network.q(scaled), rtol=1e-3, atol=1e-3)
+            action, _ = policy.act(seen)
+            seen, scaled = raw.step(action)[0], own.step(action)[0]
+        assert not np.allclose(policy.q(scaled), network.q(scaled))  # what is scaled already is not raw
+
+
+def replace_scaling(policy: Policy, scaling: np.ndarray | None) -> Policy:
+    return Policy(policy._algo, policy._spec, 500, "greedy", scaling)
 
 
 def test_the_policy_is_chosen_on_validation_for_each_replica(tmp_path: Path) -> None:
