@@ -78,7 +78,8 @@ def market(
     table = np.concatenate([found.past, found.now, np.stack(prices)])
     if not scaled:
         _check_range(found)
-    rows = _usable(known, series.breaks, lookback + max((f.history for f in shapes), default=0))
+    past = lookback + max((f.history for f in shapes), default=0)
+    rows = _usable(known, series.breaks, past)
     if len(rows) < 2:
         longest = max((f.rows for f in shapes), default=0)
         raise DataError(
@@ -86,17 +87,17 @@ def market(
             + (f" and features over {longest} rows" if longest > 1 else "")
             + ": lower env.lookback"
         )
-    whole = len(rows) == rows[-1] - rows[0] + 1
+    whole = rows[-1] == len(series.index) - 1 and len(rows) == rows[-1] - rows[0] + 1
     table.flags.writeable = rows.flags.writeable = False
     spec = DataSpec(
         series.index,
         series.columns,
-        int(rows[0]),
+        int(rows[0]) if whole else past - 1,
         0,
         delay,
         periods_per_year,
         series.sha256,
-        None if whole and rows[-1] == len(series.index) - 1 else rows,
+        None if whole else rows,
         (*series.notes, *_constant(series), *foresight(timely, price)),
     )
     return Market(

@@ -99,7 +99,7 @@ class WalkForward(Evaluation):
             )
         data = self.data = spec
         self.split = folds.plan(
-            config, data.usable, data.lookback, data.horizon, data.delay, data.index[data.lookback :]
+            config, data.usable, data.lookback, data.horizon, data.delay, data.index[data.rows]
         )
         self.warmup = _warmup(config, run, data)
         self.split.check_warmup(self.warmup)
@@ -143,6 +143,8 @@ class WalkForward(Evaluation):
         return max(total_steps // min(max(most, 1), _OFTEN), 1)
 
     def _passes(self, total_steps: int) -> list[str]:
+        if self.data.episodes:
+            return []  # an episode is of who knows how many steps
         rows = [fold.fit[1] - fold.fit[0] for fold in self.folds]
         least, most = total_steps / max(rows), total_steps / min(rows)
         said = f"{total_steps:,} steps are {least:.1f}"
@@ -339,6 +341,10 @@ def _joined(
 def _warmup(config: WalkForwardConfig, run: RunConfig, data: DataSpec) -> int:
     """Rows that refresh memory before a window; none for a model without, or where none can be shown."""
     if config.warmup != "auto":
+        if config.warmup and not data.warmup:
+            raise ConfigError(
+                f"eval.warmup is {config.warmup}: this env cannot show rows before it acts, use auto or 0"
+            )
         return int(config.warmup)
     if not run.recurrent or not data.warmup:
         return 0

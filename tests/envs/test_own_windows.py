@@ -349,6 +349,13 @@ def test_what_a_windowed_env_lacks_is_said_before_a_run(tmp_path: Path) -> None:
         config("ppo", "Shop-v0", "env.workers=2")
 
 
+def test_a_warm_up_that_cannot_be_is_refused() -> None:
+    gymnasium.register("Cold-v0", lambda: sliced(walk(), SlicedPlain, lookback=1))
+    with pytest.raises(ConfigError, match=r"eval\.warmup is 5: this env cannot show rows before it acts"):
+        Task.of(config("ppo", "Cold-v0", "eval.warmup=5"))
+    assert Task.of(config("lstm_ppo", "Cold-v0")).evaluation.warmup == 0  # type: ignore[attr-defined]
+
+
 def test_other_data_are_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
     hashes = set()
     for table in (walk(), walk() + 1, walk(150)):

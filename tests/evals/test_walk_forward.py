@@ -161,6 +161,28 @@ def test_a_run_leaves_its_folds_its_test_steps_and_a_report(tmp_path: Path) -> N
     assert (result.folder / "report.md").exists()
 
 
+def test_a_table_with_gaps_is_judged_without_looking_across_them(tmp_path: Path) -> None:
+    lines = prices(tmp_path / "whole.csv").read_text().splitlines()
+    cut = [*lines[:100], *lines[130:300], *lines[310:]]  # of 600 hours
+    (tmp_path / "cut.csv").write_text("\n".join(cut) + "\n")
+    gaps = ["env.step=1h", "env.on_gap=segment", f"out={tmp_path}"]
+    result = train(config("lstm_dqn", tmp_path / "cut.csv", *SEEN, *gaps))
+    plan = json.loads((result.folder / "folds.json").read_text())
+    assert plan["notes"][0].startswith(
+        "2 gaps of 40 rows in all, the longest of 30 rows after 2020-01-05T02:00"
+    )
+    assert "2 gaps of 40 rows" in (result.folder / "report.md").read_text()
+    steps = [row for row in steps_of(result.folder) if row["replica"] == "0"]
+    begin, end = plan["folds"][0]["test"]
+    assert len(steps) == end - begin
+    times = np.array([row["time"] for row in steps], "datetime64[h]")
+    (after,) = np.flatnonzero(np.diff(times) > np.timedelta64(1, "h")) + 1
+    assert float(steps[after]["score"]) == 0.0 and float(steps[after]["traded"]) == 0.0  # passed over
+    assert float(steps[after]["score_buy_and_hold"]) == 0.0
+    with pytest.raises(ConfigError, match="10 rows missing"):
+        Task.of(config("dqn", tmp_path / "cut.csv", "env.step=1h"))
+
+
 def test_tensorboard_has_a_run_for_each_replica_and_their_means(tmp_path: Path) -> None:
     data = prices(tmp_path / "p.csv")
     folder = execute(config("ppo", data, f"out={tmp_path}", "log.tensorboard=true", "total_steps=500")).folder
