@@ -320,7 +320,7 @@ def characters(chance: random.Random) -> Iterator[Case]:
     for value in chance.sample(odd, 12):
         yield bad("a character in an id", "env=gym", f"env.id=Cart{value}Pole-v1")
         yield bad("a character in a device", f"device={value}")
-        yield bad("a character in a module", f"imports=[{value}]")
+        yield bad("a character in a module", f"imports=[my{value}module]")
 
 
 # The time that a refusal takes

@@ -106,14 +106,12 @@ class SeriesConfig(EnvConfig):
             found.append(f"on_gap={self.on_gap} has no effect without env.step, which says what a gap is")
         if not self.features:
             found.append("features is empty: name at least one, or [default]")
-        if (self.account == "fixed") != (self.capital is not None):
+        if self.account == "fixed" and self.capital is None:
+            found.append("capital is null: account=fixed needs the money that it begins with")
+        if self.account == "share" and self.capital is not None:
             found.append(
-                f"capital is {self.capital}: "
-                + (
-                    "account=fixed needs the money that it begins with"
-                    if self.capital is None
-                    else "it has no effect under account=share, which begins with 1: null, or account=fixed"
-                )
+                f"capital is {self.capital}: it has no effect under account=share, which begins with 1: use "
+                "null, or account=fixed"
             )
         if (self.fill == "open") != (self.open is not None):
             found.append("fill=open goes with env.open, the column of opening prices; fill=close without")
