@@ -50,7 +50,7 @@ class Cells:
     comments: int = field(init=False)
 
     def __post_init__(self) -> None:
-        lines = iter(self.text(self.raw[: 1 << 20]).splitlines())
+        lines = iter(self.raw[: 1 << 20].decode("utf-8", "replace").splitlines())
         self.comments, first = 0, ""
         for line in lines:
             if line.lstrip().startswith("#"):
@@ -66,9 +66,6 @@ class Cells:
         counts = {d: (first.count(d), second.count(d)) for d in (";", "\t", ",")}
         self.delimiter = max(counts, key=lambda d: (counts[d][0] == counts[d][1] > 0, counts[d][0]))
         self.header = [name.strip() for name in next(iter(self._rows(first)), [])]
-
-    def text(self, raw: bytes) -> str:
-        return raw.decode("utf-8", "replace")
 
     def _rows(self, text: str) -> Iterator[list[str]]:
         return csv.reader(io.StringIO(text, newline=""), delimiter=self.delimiter, strict=True)
@@ -115,6 +112,7 @@ class Cells:
             DataError: a row has more or fewer cells than the header, or a cell is not a finite number.
         """
         plain = b'"' not in self.raw and (self.delimiter == "," or b"," not in self.raw)
+        plain = plain and (self.raw.isascii() or self.raw.split(b"\n", self.comments + 1)[-1].isascii())
         found = self._at_once(texts, numbers) if plain else None
         return found if found is not None else self._row_by_row(texts, numbers)
 
@@ -130,7 +128,7 @@ class Cells:
         kind = np.dtype([(f"c{k}", text) for k, text in enumerate(kinds)])
         most = self.raw.count(b"\n") + 1
         values, words = np.empty((most, len(numbers))), [[] for _ in texts]  # type: ignore[var-annotated]
-        file = io.TextIOWrapper(io.BytesIO(self.raw), "ascii", newline=None)
+        file = io.TextIOWrapper(io.BytesIO(self.raw), "utf-8", newline=None)
         count = 0
         try:
             for _ in range(self.comments):

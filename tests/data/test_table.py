@@ -73,6 +73,17 @@ def test_the_same_table_has_the_same_hash_however_it_is_written(tmp_path: Path) 
     assert picked.values.tolist() == [[1.0], [2.0], [3.0], [4.0]]
 
 
+def test_names_may_be_of_any_alphabet(tmp_path: Path) -> None:
+    text = GOOD.replace("close", "цена").replace("volume", "größe")
+    found = read_table(write(tmp_path, text), "time")
+    assert found.columns == ("цена", "größe") and found.values[:, 0].tolist() == [10.0, 11.0, 12.0, 13.0]
+    assert Cells(Path("x"), text.encode()).columns([0], [1])[1].shape == (4, 1)
+    long = LONG.replace("BTC", "Öl").replace("ETH", "黄金")
+    for name in ("Öl", "黄金"):
+        one = read_table(write(tmp_path, long), "time", where={"symbol": name})
+        assert len(one.index) == 6
+
+
 def test_european_tables_are_read(tmp_path: Path) -> None:
     text = "time;preis\n2020-01-01;1,5\n2020-01-02;-2,25\n2020-01-03;3\n2020-01-04;1,0e3\n"
     assert read_table(write(tmp_path, text), "time").values[:, 0].tolist() == [1.5, -2.25, 3.0, 1000.0]

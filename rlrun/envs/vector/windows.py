@@ -15,7 +15,7 @@ from rlrun.config import ConfigError
 from rlrun.data.table import DataSpec
 from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays
-from rlrun.envs.vector.windowed import WindowedEnv, chosen
+from rlrun.envs.vector.windowed import WindowedEnv, chosen, part
 from rlrun.rng import uniforms
 
 _NO_GAPS = np.empty(0, np.int64)
@@ -68,10 +68,10 @@ class Windows:
         window = np.broadcast_to(np.asarray(options.get("window", self._window), np.int64), (count, 2))[rows]
         warmup, last = option("warmup", 0), option("score_last", False)
         steps, never = option("episode_steps", 0), np.zeros(len(rows), bool)
-        if self.spec.episodes:  # one row of the window, and all of it
-            _, start, _ = chosen(
-                self.spec.usable + 1, window, never, steps + 1, steps * 0 + 1, seed, _NO_GAPS, never
-            )
+        if self.spec.episodes:  # any row of the window, and all of it
+            if (window[:, 0] < 0).any() or (window[:, 1] > self.spec.usable).any():
+                raise ValueError(f"a window reaches outside the {self.spec.usable} episodes")
+            start, _ = part(window[:, 0], window[:, 1], np.ones_like(steps), seed)
             end = start
         else:
             _, start, end = chosen(self.spec.usable, window, warmup, steps, last, seed, _NO_GAPS, never)
