@@ -77,6 +77,11 @@ def _findings(
                     for seed in seeds
                     if agent[k, seed].ruin is not None
                 ],
+                "ruined_baselines": {
+                    name: str(label(others[name, k].ruin))
+                    for name in plan["baselines"]
+                    if others[name, k].ruin is not None
+                },
             }
         )
     ruins = [(fold["fold"], one["seed"], one["time"]) for fold in folds for one in fold["ruined"]]

@@ -82,6 +82,11 @@ def _scores(out: Document, data: Mapping[str, Any], names: Sequence[str]) -> Non
         for fold in data["folds"]
         if fold["ruined"]
     ]
+    ruined += [
+        f"Fold {fold['fold']}: {name} was ruined on {time}."
+        for fold in data["folds"]
+        for name, time in fold["ruined_baselines"].items()
+    ]
     worst = min(data["folds"], key=lambda fold: fold["difference"])
     ahead = f"{data['paired']['wins']} of {len(data['folds'])}"
     out.bullets(

@@ -37,37 +37,30 @@ class Played:
 def played_in(run: RunFolder, baselines: Sequence[str]) -> Iterator[Played]:
     """The agent's part of each replica, and each baseline's once a fold."""
     table = run.read_steps()
-    replica = np.array(table["replica"], np.int64)
-    owners = {"agent": ""} | {name: f"_{name}" for name in baselines}
-    names = {
-        policy: [
-            name
-            for name in (key.removesuffix(suffix) for key in table if key.endswith(suffix))
-            if name + suffix in table
-            and name not in _IDENTITY
-            and not (suffix == "" and _is_of(name, owners))
-        ]
-        for policy, suffix in owners.items()
-    }
-    numbers = {
-        name + suffix: np.array(table[name + suffix], np.float64)
-        for policy, suffix in owners.items()
-        for name in names[policy]
-    }
-    seen: set[int] = set()
+    columns: dict[str, dict[str, np.ndarray]] = {policy: {} for policy in ("agent", *baselines)}
+    for key in table.keys() - {*_IDENTITY}:
+        policy, name = _owner(key, baselines)
+        columns[policy][name] = np.array(table[key], np.float64)
+    if any("score" not in own for own in columns.values()):
+        raise ValueError(f"{run.steps.name} lacks a score")
+    replica, seen = np.array(table["replica"], np.int64), set()
     for one in np.unique(replica).tolist():
         rows = np.flatnonzero(replica == one)
         fold, seed = int(table["fold"][rows[0]]), int(table["seed"][rows[0]])
         time = times([table["time"][i] for i in rows.tolist()])
-        for policy, suffix in owners.items():
+        for policy, own in columns.items():
             if policy == "agent" or fold not in seen:
-                columns = {name: numbers[name + suffix][rows] for name in names[policy]}
-                yield Played(policy, fold, seed if policy == "agent" else None, time, columns)
+                mine = {name: values[rows] for name, values in own.items()}
+                yield Played(policy, fold, seed if policy == "agent" else None, time, mine)
         seen.add(fold)
 
 
-def _is_of(name: str, owners: Mapping[str, str]) -> bool:
-    return any(suffix and name.endswith(suffix) for suffix in owners.values())
+def _owner(key: str, baselines: Sequence[str]) -> tuple[str, str]:
+    """Whose column it is, and of what: `score_noop` is the score of noop."""
+    for name in sorted(baselines, key=len, reverse=True):  # one name may end like another
+        if key.endswith(f"_{name}"):
+            return name, key.removesuffix(f"_{name}")
+    return "agent", key
 
 
 def times(labels: Sequence[Any]) -> np.ndarray:

@@ -118,6 +118,10 @@ def test_folds_and_totals(found: Any) -> None:
         assert {name: fold[name] for name in expected} == pytest.approx(expected, abs=1e-9)
         assert fold["baselines"] == pytest.approx({"buy_and_hold": held, "noop": 0.0}, abs=1e-9)
         total += mean(scores)
+        held_ruin = [
+            row["time"] for row in rows if row["fold"] == str(k) and float(row["ruined_buy_and_hold"])
+        ]
+        assert fold["ruined_baselines"] == ({"buy_and_hold": held_ruin[0]} if held_ruin else {})
         for seed in (1, 2):
             times = [row["time"] for row in rows if (int(row["fold"]), int(row["seed"])) == (k, seed)]
             first = [t for t, step in zip(times, of(rows, k, seed), strict=True) if step["ruined"]]

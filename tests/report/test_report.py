@@ -166,7 +166,7 @@ def test_walk_forward_report_says_what_the_folds_allow(tmp_path: Path, edge: flo
         assert fold["baselines"] == pytest.approx({"noop": 0.0, "buy_and_hold": 1.0 + k})
         assert fold["agent"] == pytest.approx(1.0 + k + edge + 0.01 * k)
         assert fold["agent_std"] == pytest.approx(0.1 / 2**0.5) and fold["steps"] == (20 if k < 3 else 19)
-        assert fold["validation"] == 0.5 and fold["ruined"] == []
+        assert fold["validation"] == 0.5 and fold["ruined"] == [] and fold["ruined_baselines"] == {}
     row = f"| 3 | 2020-06-29 to 2020-07-18 | 19 | 0.5000 | {4 + edge + 0.03:.2f} ± 0.0707 | 4.00 | 0.00 |"
     assert row in text
     assert "data row = row + 5" in text and "Unused rows: none" in text
