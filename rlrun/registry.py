@@ -82,6 +82,7 @@ BUILTIN: dict[Group, dict[str, str]] = {
         "rlrun.envs.gym": "gym",
         "rlrun.envs.point": "point",
         "rlrun.envs.series": "series",
+        "rlrun.envs.synthetic": "synthetic",
         "rlrun.envs.tables": "cliff_walking frozen_lake maze taxi windy_gridworld",
     },
     "eval": {

@@ -30,7 +30,7 @@ def workshop(script: list[str], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 def test_the_page_has_commands_and_says_what_came_of_them() -> None:
-    assert len(COMMANDS) == 10 and "PLACEHOLDER" not in PAGE
+    assert len(COMMANDS) == 11 and "PLACEHOLDER" not in PAGE
 
 
 @pytest.mark.parametrize("command", COMMANDS)

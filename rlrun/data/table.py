@@ -122,7 +122,7 @@ def read_table(
     notes = (f"{path.name} has {source.comments} lines before its header",) if source.comments else ()
     index, values, breaks, done = regular(index, values, step, on_gap, stamps.fail)
     values.flags.writeable = index.flags.writeable = False
-    return Series(index, names, values, _digest(index, names, values, breaks), breaks, (*notes, *done))
+    return Series(index, names, values, digest(index, names, values, breaks), breaks, (*notes, *done))
 
 
 def _known(path: Path, header: Sequence[str], what: str, names: Iterable[str]) -> None:
@@ -132,11 +132,12 @@ def _known(path: Path, header: Sequence[str], what: str, names: Iterable[str]) -
             raise DataError(f"{path}: {what} names {name}{instead(name, header)}")
 
 
-def _digest(index: np.ndarray, names: tuple[str, ...], values: np.ndarray, breaks: np.ndarray) -> str:
-    digest = hashlib.sha256(repr((str(index.dtype), names)).encode())
+def digest(index: np.ndarray, names: tuple[str, ...], values: np.ndarray, breaks: np.ndarray) -> str:
+    """SHA-256 of what a table holds."""
+    found = hashlib.sha256(repr((str(index.dtype), names)).encode())
     for array in (index, values, *([breaks] if len(breaks) else [])):
-        digest.update(np.ascontiguousarray(array).view(np.uint8).data)
-    return digest.hexdigest()
+        found.update(np.ascontiguousarray(array).view(np.uint8).data)
+    return found.hexdigest()
 
 
 def _bytes(path: Path) -> bytes:

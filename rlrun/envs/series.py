@@ -20,6 +20,7 @@ from rlrun.envs import EnvConfig
 from rlrun.registry import register
 
 if TYPE_CHECKING:
+    import numpy as np
     from gymnasium.vector import VectorEnv
 
     from rlrun.envs.vector.accounts import Account
@@ -133,8 +134,10 @@ def series(config: SeriesConfig, num_envs: int) -> VectorEnv:
     return trading(num_envs, config, load_market(config))
 
 
-def trading(num_envs: int, config: SeriesConfig, market: Market) -> VectorEnv:
-    """Trading one column of a table, as the config says."""
+def trading(
+    num_envs: int, config: SeriesConfig, market: Market, oracle: np.ndarray | None = None
+) -> VectorEnv:
+    """Trading one column of a table, as the config says; `oracle` are the positions of one who knows."""
     from rlrun.envs.vector.series import Trading
 
     return Trading(
@@ -146,6 +149,7 @@ def trading(num_envs: int, config: SeriesConfig, market: Market) -> VectorEnv:
         delay=config.delay,
         ruin=config.ruin,
         actions=config.actions,
+        oracle=oracle,
     )
 
 

@@ -84,6 +84,8 @@ def _findings(
                 },
             }
         )
+    oracle = float(baselines["oracle"].sum()) if "oracle" in baselines else 0.0
+    known = {"share_of_oracle": float(scores.mean(1).sum()) / oracle} if oracle > 0 else {}
     ruins = [(fold["fold"], one["seed"], one["time"]) for fold in folds for one in fold["ruined"]]
     return {
         "baseline": first,
@@ -99,6 +101,7 @@ def _findings(
         "components": stats.components(scores),
         "years": _years(agent, others, seeds, numbers, plan["baselines"]),
         "measures": _measures(config, agent, others, seeds, numbers, plan["baselines"]),
+        **known,
         **_costs(config, agent, seeds, numbers),
         "conclusion": _ruin_words(ruins, len(numbers) * len(seeds))
         + _conclusion(compared, first, level, len(seeds)),

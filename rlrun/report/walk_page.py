@@ -92,10 +92,17 @@ def _scores(out: Document, data: Mapping[str, Any], names: Sequence[str]) -> Non
     out.bullets(
         [
             *ruined,
+            *_known(data),
             f"Folds in which the agent was ahead: {ahead}; the worst is fold {worst['fold']} "
             f"({signed(worst['difference'])}).",
         ]
     )
+
+
+def _known(data: Mapping[str, Any]) -> list[str]:
+    """How much was found of what could be known, where an oracle tells."""
+    share = data.get("share_of_oracle")
+    return [] if share is None else [f"Found of what could be known: {share:.0%} of the oracle's score."]
 
 
 def _certainty(out: Document, data: Mapping[str, Any]) -> None:

@@ -66,7 +66,9 @@ class Trading(WindowedEnv):
         delay: int,
         ruin: float,
         actions: str,
+        oracle: np.ndarray | None = None,
     ) -> None:
+        """`oracle` [rows] are the positions that one who knows what can be foretold asks for at each row."""
         self._market, self._money, self._delay = market, account, delay
         self._discrete, self._seen = actions == "discrete", lookback
         self._past, self._now = slice(0, market.past), slice(market.past, market.shown)
@@ -82,6 +84,8 @@ class Trading(WindowedEnv):
             "buy_and_hold": lambda env, obs: env.order(1.0),
             "noop": lambda env, obs: env.order(0.0),
         }
+        if oracle is not None:
+            baselines["oracle"] = lambda env, obs: env.order(oracle[env.t])
         self.abilities = Abilities(
             metrics=("score", "pnl", "cost"),
             data_spec=spec,
@@ -98,11 +102,10 @@ class Trading(WindowedEnv):
         self._orders = np.zeros((num_envs, orders))  # on their way, the next to be filled first
         self._scaling = np.tile(np.array([[0.0], [1.0]]), (num_envs, 1, size))
 
-    def order(self, position: float) -> np.ndarray:
-        """The actions [M, ...] by which every sub-env asks for one and the same position."""
-        if self._discrete:
-            return np.full(self.num_envs, round(position) + 1, np.int64)
-        return np.full((self.num_envs, 1), position, np.float32)
+    def order(self, position: float | np.ndarray) -> np.ndarray:
+        """The actions [M, ...] by which sub-envs ask for a position, one for all or one each."""
+        wanted = np.broadcast_to(np.asarray(position, np.float32), self.num_envs)
+        return np.rint(wanted).astype(np.int64) + 1 if self._discrete else wanted[:, None].copy()
 
     def scaling(self, windows: np.ndarray) -> np.ndarray:
         """Mean and deviation of an observation's entries over windows [R, 2] of usable rows: [R, 2, F].
