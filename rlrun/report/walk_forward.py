@@ -56,34 +56,7 @@ def _findings(
     baselines = {name: np.array([others[name, k].score for k in numbers]) for name in plan["baselines"]}
     first, level = plan["baselines"][0], config.eval.stats.level
     compared = stats.paired(scores, baselines[first], level=level, n_boot=config.eval.stats.n_boot)
-    validated = {(row["fold"], row["seed"]): row.get("val_score") for row in replicas}
-    folds = []
-    for i, k in enumerate(numbers):
-        val = [validated.get((k, seed)) for seed in seeds]
-        fit = plan["folds"][i]["fit"]
-        folds.append(
-            {
-                "fold": k,
-                "dates": plan["folds"][i]["dates"],
-                "steps": len(agent[k, seeds[0]].time),
-                "passes": config.total_steps / (fit[1] - fit[0]),
-                "validation": None if None in val else float(np.mean([v for v in val if v is not None])),
-                "agent": float(scores[i].mean()),
-                "agent_std": float(scores[i].std(ddof=1)) if len(seeds) > 1 else None,
-                "baselines": {name: float(values[i]) for name, values in baselines.items()},
-                "difference": compared.per_fold[i],
-                "ruined": [
-                    {"seed": seed, "time": str(label(agent[k, seed].ruin))}
-                    for seed in seeds
-                    if agent[k, seed].ruin is not None
-                ],
-                "ruined_baselines": {
-                    name: str(label(others[name, k].ruin))
-                    for name in plan["baselines"]
-                    if others[name, k].ruin is not None
-                },
-            }
-        )
+    folds = _folds(config, plan, agent, others, scores, compared.per_fold, replicas)
     oracle = float(baselines["oracle"].sum()) if "oracle" in baselines else 0.0
     known = {"share_of_oracle": float(scores.mean(1).sum()) / oracle} if oracle > 0 else {}
     ruins = [(fold["fold"], one["seed"], one["time"]) for fold in folds for one in fold["ruined"]]
@@ -106,6 +79,48 @@ def _findings(
         "conclusion": _ruin_words(ruins, len(numbers) * len(seeds))
         + _conclusion(compared, first, level, len(seeds)),
     }
+
+
+def _folds(
+    config: Any,
+    plan: Mapping[str, Any],
+    agent: Mapping[tuple[int, Any], Played],
+    others: Mapping[tuple[str, int], Played],
+    scores: np.ndarray,
+    differences: Sequence[float],
+    replicas: Sequence[Mapping[str, Any]],
+) -> list[dict[str, Any]]:
+    """A row for each fold; `scores` are [K, S]."""
+    seeds = sorted({seed for _, seed in agent})
+    validated = {(row["fold"], row["seed"]): row.get("val_score") for row in replicas}
+    folds = []
+    for i, k in enumerate(fold["fold"] for fold in plan["folds"]):
+        val = [validated.get((k, seed)) for seed in seeds]
+        fit = plan["folds"][i]["fit"]
+        folds.append(
+            {
+                "fold": k,
+                "dates": plan["folds"][i]["dates"],
+                "steps": len(agent[k, seeds[0]].time),
+                "passes": config.total_steps / (fit[1] - fit[0]),
+                "validation": None if None in val else float(np.mean([v for v in val if v is not None])),
+                "agent": float(scores[i].mean()),
+                "agent_std": float(scores[i].std(ddof=1)) if len(seeds) > 1 else None,
+                "baselines": {name: others[name, k].score for name in plan["baselines"]},
+                "difference": differences[i],
+                "ruined": [
+                    {"seed": seed, "time": str(label(agent[k, seed].ruin))}
+                    for seed in seeds
+                    if agent[k, seed].ruin is not None
+                ],
+                "ruined_baselines": {
+                    name: str(label(others[name, k].ruin))
+                    for name in plan["baselines"]
+                    if others[name, k].ruin is not None
+                },
+            }
+        )
+    return folds
 
 
 def _unit(config: Any) -> str:
