@@ -41,10 +41,12 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from rlrun.config import ConfigError
 from rlrun.data.table import DataSpec as DataSpec
 from rlrun.data.table import Series
+from rlrun.data.times import Bad, read_times
 
-__all__ = ["DataSpec", "DatedEnv", "Rows", "SlicedEnv", "dated", "registered", "sliced"]
+__all__ = ["DataSpec", "DatedEnv", "Rows", "SlicedEnv", "dated", "instants", "registered", "sliced"]
 
 
 class Rows:
@@ -95,6 +97,26 @@ class Rows:
         if values.dtype.kind == "O":
             return hashlib.sha256(repr(values.tolist()).encode()).digest()
         return hashlib.sha256(values.view(np.uint8).data).digest()
+
+
+def instants(index: Any) -> np.ndarray:
+    """Times or numbers of rows, as one has them, as int64 or datetime64[ns], in UTC where they have a zone.
+
+    Raises:
+        ConfigError: a row's is neither.
+    """
+    found = np.asarray(index)
+    if found.dtype.kind in "OU":  # dates, pandas' time stamps with a zone, or texts
+        texts = [each.isoformat() if hasattr(each, "isoformat") else str(each) for each in found.tolist()]
+        try:
+            found = read_times(np.array([text.encode() for text in texts]))
+        except Bad as error:
+            row = error.rows[0]
+            raise ConfigError(f"row {row} of the index is {texts[row]}: it {error}", error.hint) from None
+    if found.ndim != 1 or found.dtype.kind not in "iuM":
+        what = f"{found.dtype} {list(found.shape)}"
+        raise ConfigError(f"the index is {what}: it must be dates or integers, one a row")
+    return found.astype("datetime64[ns]" if found.dtype.kind == "M" else np.int64)
 
 
 def registered(env_id: str) -> Any:
@@ -219,9 +241,7 @@ def sliced(
     """
     if index is None:
         index = table.index if isinstance(table, Series) or hasattr(table, "iloc") else np.arange(len(table))
-    times = np.asarray(index)
-    times = times.astype("datetime64[ns]") if times.dtype.kind == "M" else times
-    spec = DataSpec(times, (), lookback, 0, delay, periods_per_year, warmup=noop is not None)
+    spec = DataSpec(instants(index), (), lookback, 0, delay, periods_per_year, warmup=noop is not None)
     rows = table.values if isinstance(table, Series) else table
     return SlicedEnv(rows, make, spec, noop=noop, score=score, baselines=baselines or {}, recorded=recorded)
 
@@ -240,8 +260,7 @@ class DatedEnv(gymnasium.Env[Any, Any]):
         recorded: Sequence[str],
     ) -> None:
         self._data, self._make, self._score = [data for _, data in episodes], make, score
-        index = np.array([date for date, _ in episodes])
-        index = index.astype("datetime64[ns]") if index.dtype.kind in "MUO" else index
+        index = instants([date for date, _ in episodes])
         self.data_spec = DataSpec(index, delay=0, warmup=False, episodes=True)
         self.noop, self.baselines, self.recorded = noop, dict(baselines), tuple(recorded)
         self.rows = self  # which has a digest

@@ -73,10 +73,7 @@ class WalkForwardConfig(folds.SplitConfig):
         return found
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        if run.env.time_indexed is False:
-            return [_NO_TIME]
-        workers = getattr(run.env, "workers", 1)
-        return [f"env.workers is {workers}: windows are played in one process, env.workers=1"] * (workers > 1)
+        return [_NO_TIME] if run.env.time_indexed is False else []
 
     def choosing(self) -> dict[str, Any]:
         """What of this config decides which policies come out of training: all but how they are shown."""

@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from rlrun.api import train
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.keys import EnvError
+from rlrun.data.times import label
 from rlrun.envs.windowed import DataSpec, Rows, dated, sliced
 from rlrun.runs.checkpoint import numbers
 from rlrun.runs.run import resume
@@ -345,8 +347,159 @@ def test_what_a_windowed_env_lacks_is_said_before_a_run(tmp_path: Path) -> None:
         Task.of(config("ppo", "CartPole-v1"))
     with pytest.raises(ConfigError, match="env=gym is a time series: eval=episodes would judge"):
         Task.of(compose([*AGENTS["ppo"], "env=gym", "env.id=Shop-v0"]))
-    with pytest.raises(ConfigError, match=r"windows are played in one process, env\.workers=1"):
-        config("ppo", "Shop-v0", "env.workers=2")
+    with pytest.raises(ConfigError, match="it ends after 20 steps, in the midst of its window"):
+        Task.of(config("ppo", "Shop-v0", "env.max_steps=20"))
+
+
+class Dated(Plain):
+    """With an index of a test's own."""
+
+    times: Any = ()
+
+    def index(self, table: np.ndarray) -> Any:
+        return type(self).times
+
+
+DAYS = np.datetime64("2024-01-01") + np.arange(160)
+NOON = datetime(2024, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
+
+
+@pytest.mark.parametrize(
+    ("times", "second"),
+    [
+        (list(range(5, 165)), 6),
+        (DAYS, "2024-01-02"),
+        (DAYS.tolist(), "2024-01-02"),
+        (DAYS.astype(str), "2024-01-02"),
+        ([NOON + timedelta(days=k) for k in range(160)], "2024-01-02T10:00"),  # in UTC
+    ],
+    ids=["integers", "days", "dates", "texts", "with a zone"],
+)
+def test_an_index_may_be_written_in_any_way(times: Any, second: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dated, "times", times)
+    name = registered(Dated, "DatedAnyhow-v0")
+    assert Task.of(config("ppo", name)).evaluation.plan["folds"][0]["dates"]["fit"][0] == second
+    assert label(sliced(walk(), SlicedPlain, index=times).data_spec.index[1]) == second
+    gymnasium.registry.pop(name)
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        (np.arange(160.0), "float64"),
+        (["2024-01-01", "1.2.2024"], "row 1 of the index is 1.2.2024"),
+        (range(100), "has 100 rows, and the table 160"),
+        ([3], "has 1 rows: too few"),
+    ],
+)
+def test_an_index_that_is_none_is_refused(times: Any, words: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Dated, "times", times)
+    name = registered(Dated, "DatedBadly-v0")
+    with pytest.raises(ConfigError, match=words):
+        Task.of(config("ppo", name))
+    gymnasium.registry.pop(name)
+
+
+class Short(Plain):
+    """Counts its positions from -1."""
+
+    action_space = gymnasium.spaces.Discrete(3, start=-1)
+    baselines = {"long": lambda env, obs: 1}  # noqa: RUF012
+
+    def step(self, action: Any) -> Any:
+        assert -1 <= action <= 1
+        return super().step(action)
+
+
+def test_baselines_act_in_the_env_s_own_numbers(tmp_path: Path) -> None:
+    result = train(config("ppo", registered(Short, "Short-v0"), f"out={tmp_path}"))
+    for row in result.summary["replicas"]:
+        low, high = (bound + 1 for bound in row["test_rows"])  # after a lookback of one row
+        last = min(high, 159)
+        assert row["baselines"]["noop"] == 0.0
+        assert row["baselines"]["long"] == pytest.approx((walk()[last] - walk()[low + 1]) / 10)
+
+
+@pytest.mark.parametrize(
+    ("policy", "words"),
+    [
+        (lambda env, obs: 5, "the baseline mine does 5: it must be in Discrete"),
+        (lambda env, obs: env.gone, "the baseline mine fails: AttributeError"),
+        (lambda env, obs: [0, 1], "the baseline mine does .0, 1.: it must be in"),
+    ],
+)
+def test_a_baseline_that_cannot_act_is_named_before_a_run(policy: Any, words: str) -> None:
+    class Baselined(Plain):
+        baselines = {"mine": policy}  # noqa: RUF012
+
+    name = registered(Baselined, "Baselined-v0")
+    with pytest.raises(ConfigError, match=words):
+        _ = Task.of(config("ppo", name)).tried
+    gymnasium.registry.pop(name)
+
+
+def test_baselines_are_left_out_where_a_wrapper_rewrites_actions() -> None:
+    words = ["env.wrappers=[{DiscretizeAction: {bins: 3}}]"]
+    task = Task.of(config("ppo", "PortfolioBox-v0", *words))
+    assert task.evaluation.plan["baselines"] == ["random"]
+    assert task.evaluation.plan["notes"] == [
+        "DiscretizeAction gives actions another meaning: the env's own baselines are left out"
+    ]
+    plain = Task.of(config("ppo", "PortfolioBox-v0", "env.wrappers=[ClipAction]"))
+    assert plain.evaluation.plan["baselines"] == ["half_and_half", "noop", "random"]
+
+
+class Seen(Plain):
+    """Its picture shows its row."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
+
+    def render(self) -> np.ndarray:
+        return np.full((2, 2, 3), self.row, np.uint8)
+
+
+def test_pictures_and_states_are_of_the_window_that_is_played() -> None:
+    gymnasium.register("Seen-v0", lambda render_mode=None: Seen(walk()))
+    made = compose(["env=gym", "env.id=Seen-v0", *AGENTS["ppo"], "eval=walk_forward"]).env
+    env, still = envs.make(made, 2), np.zeros(2, np.int64)
+    env.reset(seed=1, options={"window": [[50, 60], [90, 99]], "warmup": 2})
+    env.step(still)
+    assert [env.render_frame(i)[0, 0, 0] for i in (0, 1)] == [50, 90]  # usable rows: a lookback of 1
+    state = env.state()
+    env.reset(seed=1, options={"window": [20, 30]})
+    assert env.render_frame(0)[0, 0, 0] == 21
+    env.load_state(state)
+    expected = envs.make(made, 2)
+    expected.load_state(state)
+    for _ in range(5):
+        one, other = env.step(still), expected.step(still)
+        assert np.array_equal(one[0], other[0]) and one[4]["t"].tolist() == other[4]["t"].tolist()
+    assert one[4]["t"].tolist() == [55, 95] and env.render_frame(1)[0, 0, 0] == 95
+
+
+def test_workers_play_the_same_windows(tmp_path: Path) -> None:
+    one, other = (
+        train(config("lstm_ppo", "Shop-v0", f"out={tmp_path}", f"env.workers={n}", "eval.n_folds=2"))
+        for n in (1, 3)
+    )
+    assert_same_bits(final_state(one.folder), final_state(other.folder))
+    assert one.summary["replicas"] == other.summary["replicas"]
+
+
+def test_workers_go_on_in_the_midst_of_a_window() -> None:
+    made = compose(["env=gym", "env.id=Shop-v0", *AGENTS["ppo"], "eval=walk_forward", "env.workers=2"]).env
+    one, other = envs.make(made, 3), envs.make(made, 3)
+    actions = np.array([1, 2, 3])
+    one.reset(seed=4, options={"window": [[5, 30], [50, 70], [90, 120]], "episode_steps": [4, 0, 9]})
+    one.step(actions)
+    other.load_state(one.state())
+    for _ in range(2):
+        a, b = one.step(actions), other.step(actions)
+        assert np.array_equal(a[0], b[0]) and a[4].keys() == b[4].keys()
+        assert all(np.array_equal(a[4][name], b[4][name]) for name in a[4])
+    with pytest.raises(ValueError, match="passes no reset option liquidate"):
+        one.reset(seed=1, options={"liquidate": True})
+    one.close(), other.close()
 
 
 def test_a_warm_up_that_cannot_be_is_refused() -> None:

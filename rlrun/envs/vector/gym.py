@@ -76,12 +76,12 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise ConfigError(*self._fault(error, 0).lines) from error
         self._mask = np.ones((num_envs, sum(self._agents.choices) if self._allowed else 0), bool)
         masks = (lambda: self._mask.copy()) if self._allowed else None
-        self.windows = Windows.of(one, num_envs)
-        offers = self.windows.abilities(self.envs, self._steps, self._seed) if self.windows else Abilities()
+        self.windows = Windows.of(one, self._agents, num_envs)
+        offers = self.windows.abilities() if self.windows else Abilities()
         self.abilities = replace(offers, self_test=self.self_test, masks=masks)
         self.reset_options = self.windows.options if self.windows else ()
         self._picture: gymnasium.Env | None = None
-        self._drawn = (-1, np.uint64(0), 0)  # sub-env, seed and steps that the picture shows
+        self._drawn: tuple[Any, int] = (None, 0)  # the episode and the step of it that the picture shows
 
     def _space(self, name: str) -> Any:
         try:
@@ -98,11 +98,7 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         goes on to another episode. Returns the observations of all M.
         """
         options = options or {}
-        unknown = options.keys() - {"reset_mask", *self.reset_options}
-        if unknown:
-            raise ValueError(
-                f"env.id {self.env_id}: rlrun passes no reset option {', '.join(sorted(unknown))}"
-            )
+        self.check_options(options)
         mask = np.zeros(self.num_envs, bool)
         mask[rows := reset_rows(options, self.num_envs)] = True
         seeds = episode_seeds(seed, self._seed)
@@ -111,29 +107,53 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.begin(seeds, mask)
         return self._obs.copy(), {}
 
-    def begin(self, seed: np.ndarray, mask: np.ndarray) -> None:
-        """Begin the episodes of seeds [M], uint64, where `mask` [M] is true."""
+    def check_options(self, options: Mapping[str, Any]) -> None:
+        """ValueError for a reset option that is not passed on."""
+        unknown = options.keys() - {"reset_mask", *self.reset_options}
+        if unknown:
+            raise ValueError(
+                f"env.id {self.env_id}: rlrun passes no reset option {', '.join(sorted(unknown))}"
+            )
+
+    def begin(self, seed: np.ndarray, mask: np.ndarray, rows: Arrays | None = None) -> None:
+        """Begin the episodes of seeds [M], uint64, where `mask` [M] is true; `rows` are of their windows."""
         self._seed[mask] = seed[mask]
+        for name, values in (rows or {}).items():
+            self._rows_played()[name][mask] = values[mask]
         for i in np.flatnonzero(mask).tolist():
             self._begin(i)
 
     def seen(self) -> tuple[np.ndarray, ...]:
-        """What its sub-envs show: obs, reward, terminated, truncated and mask, [M, ...]; not copied."""
-        return self._obs, self._reward, self._terminated, self._truncated, self._mask
+        """What its sub-envs show, [M, ...]: obs, reward, terminated, truncated, mask, and what info has."""
+        shown = (self._obs, self._reward, self._terminated, self._truncated, self._mask)
+        return *shown, *(self.windows.info().values() if self.windows else ())
 
     def _begin(self, i: int) -> None:
         self._steps[i] = 0
         self._reward[i] = 0.0
         self._terminated[i] = self._truncated[i] = False
         try:
-            options = {"options": self.windows.begin(i)} if self.windows else {}
+            if self.windows:
+                self.windows.begin(i)
             with staying():
-                returned = self.envs[i].reset(seed=gym_seed(self._seed[i]), **options)
+                returned = self.envs[i].reset(**self._told(i))
             self._obs[i] = self._check.reset(returned)
             if self._allowed:
                 self._mask[i] = self._allowed(self.envs[i], returned[1])
         except BaseException as error:
             raise self._fault(error, i) from error
+
+    def _told(self, i: int) -> dict[str, Any]:
+        """What sub-env i is reset with: its episode is a function of that and of actions."""
+        options = {"options": self.windows.told(i)} if self.windows else {}
+        return {"seed": gym_seed(self._seed[i]), **options}
+
+    def baseline(self, name: str, obs: np.ndarray) -> np.ndarray:
+        """What a windowed environment's baseline does now, as agents write actions, [M, ...]."""
+        assert self.windows
+        moments = zip(self._seed.tolist(), self._steps.tolist(), strict=True)
+        masks = self._mask if self._allowed else None
+        return self.windows.baseline(name, obs, self.envs, moments, masks)
 
     def step(self, actions: np.ndarray) -> Step:
         """One step of every sub-env that has not ended; the observations are true successors."""
@@ -220,8 +240,15 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
                 self._step_one(i, actions[i, t, *self._cut].copy())
 
     def self_test(self) -> Trial:
-        """What two fresh copies show when they play, see `trial`."""
-        return trial(self.env_id, self._make, self._check, self._agents, self._allowed)
+        """What two fresh copies show when they play, see `trial`; and whether baselines can act."""
+        make = self._make
+        if self.windows:
+            one = GymVectorEnv(make.env_id, 1, make.max_steps, make.kwargs, make.wrappers)
+            obs = self._check.space.read(one.reset(seed=0)[0])
+            for name in self.abilities.baselines:
+                one.baseline(name, obs)
+            one.close()
+        return trial(self.env_id, make, self._check, self._agents, self._allowed)
 
     def render_frame(self, index: int) -> np.ndarray:
         """A picture of sub-env `index`, uint8 [H, W, 3], drawn by a copy that replays its actions.
@@ -234,14 +261,14 @@ class GymVectorEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             raise NotImplementedError(f"{self.env_id} has no picture")
         if self._picture is None:
             self._picture = self._make("rgb_array")
-        of, seed, shown = self._drawn
+        (drawn, shown), episode = self._drawn, (index, self._told(index))
         try:
-            if (of, seed) != (index, self._seed[index]) or shown > self._steps[index]:
-                self._picture.reset(seed=gym_seed(self._seed[index]))
+            if drawn != episode or shown > self._steps[index]:
+                self._picture.reset(**episode[1])
                 shown = 0
             for t in range(shown, self._steps[index]):
                 self._picture.step(self._actions[index, t, *self._cut].copy())
-            self._drawn = (index, self._seed[index], int(self._steps[index]))
+            self._drawn = (episode, int(self._steps[index]))
             with drawing():
                 picture = np.asarray(self._picture.render())
             if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype.kind not in "iu":

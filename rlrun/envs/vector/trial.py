@@ -112,7 +112,7 @@ def trial(
         ConfigError: the environment fails, or returns what is not in its spaces.
     """
     copies, seeds, rng = [_Copy(name, make(), check, allowed)], count(1), np.random.default_rng(0)
-    used, differs, act = copies[0], None, partial(_random, action, rng)
+    used, differs, act = copies[0], None, partial(random_action, action, rng)
     try:
         earlier = _Budget(EARLIER)
         for seed in seeds:
@@ -150,7 +150,7 @@ def _episode(copies: Sequence[_Copy], act: Callable[[Any], Any], seed: int, budg
     return None
 
 
-def _random(space: Space, rng: np.random.Generator, mask: np.ndarray | None) -> Any:
+def random_action(space: Space, rng: np.random.Generator, mask: np.ndarray | None) -> Any:
     """An action as agents play it, of those that a mask [A] allows; normal where it has no bounds."""
     share = rng.random(space.shape)
     if isinstance(space, Box):

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import gymnasium
 import numpy as np
 
-from rlrun.boundary import Misfit
+from rlrun.boundary import Misfit, told
 from rlrun.config import ConfigError
 from rlrun.data.table import DataSpec
 from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays
+from rlrun.envs.vector.trial import random_action
 from rlrun.envs.vector.windowed import WindowedEnv, chosen, part
-from rlrun.rng import uniforms
+from rlrun.envs.windowed import Rows, instants
+from rlrun.spaces import Box, Space
 
 _NO_GAPS = np.empty(0, np.int64)
 
@@ -30,8 +32,15 @@ class Windows:
 
     options = WindowedEnv.reset_options
 
-    def __init__(self, env: gymnasium.Env, spec: DataSpec, num_envs: int) -> None:
-        self.env, self.spec = env, _identified(env, spec)
+    def __init__(
+        self,
+        env: gymnasium.Env,
+        spec: DataSpec,
+        agents: Space,
+        policies: Mapping[str, Callable[[Any, Any], Any]],
+        num_envs: int,
+    ) -> None:
+        self._env, self.spec, self._agents, self._policies = env, spec, agents, policies
         self.recorded: tuple[str, ...] = ("score", *_attribute(env, "recorded", ()))
         self._window = np.tile(np.array([0, spec.usable], np.int64), (num_envs, 1))
         # the rows of the episode under way: [first that it acts at, last that it sees], and its warm-up
@@ -40,8 +49,12 @@ class Windows:
         self._info = {name: np.zeros(num_envs) for name in self.recorded}
 
     @classmethod
-    def of(cls, env: gymnasium.Env, num_envs: int) -> Windows | None:
-        """None of an environment that declares no index."""
+    def of(cls, env: gymnasium.Env, agents: Space, num_envs: int) -> Windows | None:
+        """None of an environment that declares no index; `agents` is its action space as they see it.
+
+        Raises:
+            ConfigError: what it declares is no index of its rows.
+        """
         spec = _attribute(env, "data_spec", None)
         if spec is None:
             return None
@@ -49,13 +62,30 @@ class Windows:
             raise ConfigError(
                 f"data_spec is {type(spec).__name__}: it must be an rlrun.envs.windowed.DataSpec"
             )
-        index = np.asarray(spec.index)
-        if index.ndim != 1 or index.dtype.kind not in "iM" or len(index) - spec.lookback < 2:
-            what = f"{index.dtype} {list(index.shape)}"
-            raise ConfigError(f"the index of data_spec is {what}: it must be dates or integers, one a row")
+        index, rows = instants(spec.index), _attribute(env, "rows", None)
+        if len(index) - spec.lookback < 2:
+            raise ConfigError(
+                f"the index of data_spec has {len(index)} rows: too few after a lookback of {spec.lookback}"
+            )
+        if isinstance(rows, Rows) and len(rows) != len(index):
+            raise ConfigError(f"the index of data_spec has {len(index)} rows, and the table {len(rows)}")
         if not (index[1:] > index[:-1]).all():
             raise ConfigError("the index of data_spec must increase strictly, row by row")
-        return cls(env, spec, num_envs)
+        limit = env.spec and env.spec.max_episode_steps
+        if limit and not spec.episodes:
+            raise ConfigError(
+                f"it ends after {limit} steps, in the midst of its window",
+                "leave out max_episode_steps and env.max_steps; eval.episode_steps is of training alone",
+            )
+        spec, policies = _identified(env, replace(spec, index=index)), _own_policies(env)
+        if policies and (wrapper := _rewritten(env)):
+            what = f"{wrapper} gives actions another meaning: the env's own baselines are left out"
+            policies, spec = {}, replace(spec, notes=(*spec.notes, what))
+        return cls(env, spec, agents, policies, num_envs)
+
+    def many(self, num_envs: int) -> Windows:
+        """Those of so many copies of the same environment."""
+        return Windows(self._env, self.spec, self._agents, self._policies, num_envs)
 
     def choose(self, rows: np.ndarray, seed: np.ndarray, options: Mapping[str, Any]) -> None:
         """Where the episodes of sub-envs `rows` lie, whose seeds are `seed` [len(rows)]."""
@@ -78,11 +108,14 @@ class Windows:
         self._window[rows], self._warmup[rows] = window, warmup
         self._rows[rows] = np.stack([start, end], 1)
 
-    def begin(self, i: int) -> dict[str, Any]:
-        """The options that sub-env i begins its episode with."""
+    def begin(self, i: int) -> None:
+        """Sub-env i begins its episode."""
         self._taken[i] = 0
         for values in self._info.values():
             values[i] = 0.0
+
+    def told(self, i: int) -> dict[str, Any]:
+        """The options that sub-env i is reset with."""
         first, last = (self._rows[i] + self.spec.lookback).tolist()
         return {"window": (first, last + 1), "warmup": int(self._warmup[i])}
 
@@ -118,30 +151,64 @@ class Windows:
         """Which rows the episodes under way play, [M, ...]; the arrays themselves."""
         return {"window": self._window, "rows": self._rows, "warmup": self._warmup}
 
-    def abilities(self, envs: list[gymnasium.Env], steps: np.ndarray, seeds: np.ndarray) -> Abilities:
-        """What M such environments offer: `steps` and `seeds` [M] are those of the episodes under way."""
-        own: Mapping[str, Callable[..., Any]] = _attribute(self.env, "baselines", {})
+    def abilities(self) -> Abilities:
+        """What such environments offer; a baseline is asked of the vector env that it plays in."""
 
-        def played(policy: Callable[..., Any]) -> Callable[[Any, np.ndarray], np.ndarray]:
-            return lambda _, obs: np.stack(
-                [np.asarray(policy(env.unwrapped, row)) for env, row in zip(envs, obs, strict=True)]
-            )
+        def asked(name: str) -> Callable[[Any, np.ndarray], np.ndarray]:
+            return lambda env, obs: env.baseline(name, obs)
 
-        found = {name: played(policy) for name, policy in own.items()}
-        noop = _attribute(self.env, "noop", None)
-        if noop is not None:
-            found.setdefault("noop", played(lambda env, obs: noop))
-        found.setdefault("random", lambda _, obs: self._random(steps, seeds))
+        names = (*self._policies, "random")
+        found = {name: asked(name) for name in names}
         return Abilities(metrics=("score",), data_spec=self.spec, baselines=found, recorded=self.recorded)
 
-    def _random(self, steps: np.ndarray, seeds: np.ndarray) -> np.ndarray:
-        """Actions that are all as likely, by the episode's seed and step."""
-        space = self.env.action_space
-        actions = []
-        for seed, step in zip(seeds.tolist(), steps.tolist(), strict=True):
-            space.seed(int(uniforms(np.array([seed], np.uint64), np.array([step + 1]))[0] * 2**31))
-            actions.append(np.asarray(space.sample()))
-        return np.stack(actions)
+    def baseline(
+        self,
+        name: str,
+        obs: np.ndarray,
+        envs: Sequence[gymnasium.Env],
+        moments: Iterable[tuple[int, int]],
+        masks: np.ndarray | None,
+    ) -> np.ndarray:
+        """What the baseline `name` does in each of M environments, as agents write actions, [M, ...].
+
+        `moments` are the seeds and steps of their episodes, by which random actions are drawn.
+
+        Raises:
+            ConfigError: an action is not in the action space.
+        """
+        policy, form, actions = self._policies.get(name), self._agents.form, []
+        for i, (env, moment) in enumerate(zip(envs, moments, strict=True)):
+            if policy is None:
+                rng = np.random.default_rng(moment)
+                actions.append(random_action(self._agents, rng, None if masks is None else masks[i]))
+                continue
+            try:
+                action = np.asarray(policy(env.unwrapped, obs[i])).astype(form.dtype)
+            except Exception as error:
+                raise ConfigError(f"the baseline {name} fails: {told(error)}") from error
+            box = isinstance(self._agents, Box)  # what is beyond its bounds is clipped, as of an agent
+            fits = np.isfinite(action).all() if box else self._env.action_space.contains(action)
+            if action.shape != form.shape or not fits:
+                where = " ".join(repr(self._env.action_space).split())
+                raise ConfigError(f"the baseline {name} does {action.tolist()}: it must be in {where}")
+            actions.append(action)
+        return self._agents.read(np.stack(actions))
+
+
+def _own_policies(env: gymnasium.Env) -> dict[str, Callable[[Any, Any], Any]]:
+    """The baselines that an environment declares, and doing nothing where it says how that is done."""
+    noop = _attribute(env, "noop", None)
+    found = {} if noop is None else {"noop": lambda env, obs: noop}
+    return {**_attribute(env, "baselines", {}), **found}
+
+
+def _rewritten(env: gymnasium.Env) -> str | None:
+    """The wrapper that gives actions another meaning than the environment itself does."""
+    while isinstance(env, gymnasium.Wrapper):
+        if isinstance(env, gymnasium.ActionWrapper) and type(env).__name__ != "ClipAction":
+            return type(env).__name__
+        env = env.env
+    return None
 
 
 def _attribute(env: gymnasium.Env, name: str, default: Any) -> Any:

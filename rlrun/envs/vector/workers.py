@@ -110,7 +110,7 @@ def _serve(
             except BaseException as error:
                 pipe.send(_lines(error))
                 continue
-            pipe.send(found if name in ("state", "render_frame", "close") else env.seen())
+            pipe.send(found if name in ("state", "baseline", "render_frame", "close") else env.seen())
 
 
 def _outlive_not(parent: int) -> None:
@@ -168,7 +168,10 @@ class WorkersEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self.action_space = batch_space(one.single_action_space, num_envs)
         self._seen = [np.repeat(each, num_envs, 0) for each in one.seen()]
         self._seed = np.zeros(num_envs, np.uint64)
-        masks = (lambda: self._seen[-1].copy()) if one.abilities.masks else None
+        self._windows = one.windows and one.windows.many(num_envs)  # which rows all of them play
+        self._reports = tuple(one.windows.info()) if one.windows else ()  # after the mask in `_seen`
+        self.reset_options = one.reset_options
+        masks = (lambda: self._seen[4].copy()) if one.abilities.masks else None
         self.abilities = replace(one.abilities, masks=masks)
         # Forked where that can be: what was registered in this process is there in the other.
         methods = multiprocessing.get_all_start_methods()
@@ -191,12 +194,17 @@ class WorkersEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         self, *, seed: Any = None, options: Mapping[str, Any] | None = None
     ) -> tuple[np.ndarray, dict[str, Any]]:
         """As `GymVectorEnv.reset`."""
+        options = options or {}
+        self._one.check_options(options)
         mask = np.zeros(self.num_envs, bool)
-        mask[reset_rows(options or {}, self.num_envs)] = True
+        mask[rows := reset_rows(options, self.num_envs)] = True
         self._seed[mask] = episode_seeds(seed, self._seed)[mask]
+        if self._windows:
+            self._windows.choose(rows, self._seed[rows], options)
         asked = [worker for worker in self._here() if mask[worker.rows].any()]
         for worker in asked:
-            worker.ask("begin", self._seed[worker.rows], mask[worker.rows])
+            played = {name: values[worker.rows] for name, values in self._rows_played().items()}
+            worker.ask("begin", self._seed[worker.rows], mask[worker.rows], played)
         self._collect(asked)
         return self._seen[0].copy(), {}
 
@@ -206,8 +214,21 @@ class WorkersEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         for worker in asked:
             worker.ask("step", actions[worker.rows])
         self._collect(asked)
-        obs, reward, terminated, truncated, _ = self._seen
-        return obs.copy(), reward.copy(), terminated.copy(), truncated.copy(), {}
+        obs, reward, terminated, truncated, _, *reports = (each.copy() for each in self._seen)
+        return obs, reward, terminated, truncated, dict(zip(self._reports, reports, strict=True))
+
+    def baseline(self, name: str, obs: np.ndarray) -> np.ndarray:
+        """As `GymVectorEnv.baseline`; of sub-envs that are lost any action."""
+        asked = list(self._here())
+        for worker in asked:
+            worker.ask("baseline", name, obs[worker.rows])
+        found = self._collect(asked)
+        blank = self._one.baseline("random", obs[:1])
+        counts = [(worker, worker.rows.stop - worker.rows.start) for worker in self._workers]
+        return np.concatenate([found.get(worker, blank.repeat(count, 0)) for worker, count in counts])
+
+    def _rows_played(self) -> Arrays:
+        return self._windows.state() if self._windows else {}
 
     def _here(self) -> Iterator[_Worker]:
         return (worker for worker in self._workers if not worker.lost)
@@ -238,7 +259,9 @@ class WorkersEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             fault = EnvError(f"{self._one.env_id}: the worker of {of} {error}")
         if self.on_loss is None:
             raise fault
-        _, reward, terminated, truncated, mask = (each[worker.rows] for each in self._seen)
+        _, reward, terminated, truncated, mask, *reports = (each[worker.rows] for each in self._seen)
+        for report in reports:
+            report[:] = 0
         reward[:], terminated[:], truncated[:], mask[:] = 0.0, True, False, True
         self.on_loss(rows, str(fault).replace("\n", "; "))
 
@@ -252,6 +275,7 @@ class WorkersEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
             count = worker.rows.stop - worker.rows.start
             empty = {name: np.repeat(value, count, 0) for name, value in blank.items()}
             empty["seed"] = self._seed[worker.rows].view(np.int64)
+            empty |= {name: values[worker.rows] for name, values in self._rows_played().items()}
             parts.append(found.get(worker, empty))
         length = max(part["actions"].shape[1] for part in parts)
         for part in parts:
@@ -264,6 +288,9 @@ class WorkersEnv(VectorEnv[np.ndarray, np.ndarray, np.ndarray]):
         """As `GymVectorEnv.load_state`."""
         if "seed" in state and state["seed"].shape == self._seed.shape:
             self._seed[:] = state["seed"].view(np.uint64)
+        for name, values in self._rows_played().items():
+            if name in state and state[name].shape == values.shape:
+                values[:] = state[name]
         asked = list(self._here())
         for worker in asked:
             worker.ask("load_state", {name: value[worker.rows] for name, value in state.items()})
