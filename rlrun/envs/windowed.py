@@ -34,7 +34,6 @@ slice of a table, and `dated` one of whole episodes with a date each.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -42,11 +41,15 @@ import gymnasium
 import numpy as np
 
 from rlrun.config import ConfigError
+from rlrun.data.content import content
 from rlrun.data.table import DataSpec as DataSpec
 from rlrun.data.table import Series
 from rlrun.data.times import Bad, read_times
 
 __all__ = ["DataSpec", "DatedEnv", "Rows", "SlicedEnv", "dated", "instants", "registered", "sliced"]
+
+
+_KEPT = 4  # envs over slices: those of a fold's validation and test, and of the training in between
 
 
 class Rows:
@@ -93,10 +96,7 @@ class Rows:
 
     def digest(self) -> bytes:
         """What tells one table from another."""
-        values = np.ascontiguousarray(np.asarray(self.table))
-        if values.dtype.kind == "O":
-            return hashlib.sha256(repr(values.tolist()).encode()).digest()
-        return hashlib.sha256(values.view(np.uint8).data).digest()
+        return content(self.table)
 
 
 def instants(index: Any) -> np.ndarray:
@@ -139,23 +139,27 @@ class SlicedEnv(gymnasium.Env[Any, Any]):
         *,
         noop: Any,
         score: Callable[[float, Mapping[str, Any]], float] | None,
+        ruined: Callable[[float, Mapping[str, Any]], bool] | None,
         baselines: Mapping[str, Callable[[Any, Any], Any]],
         recorded: Sequence[str],
     ) -> None:
         self.rows, self._make, self.data_spec, self.noop = Rows(table), make, spec, noop
         self._score, self.baselines, self.recorded = score, dict(baselines), tuple(recorded)
+        self._ruined = ruined or (lambda reward, info: bool(info.get("ruined", False)))
         self._kept: dict[tuple[int, int], gymnasium.Env[Any, Any]] = {}
         self.inner = self._over(0, min(len(self.rows), spec.lookback + 2))
         self.observation_space, self.action_space = self.inner.observation_space, self.inner.action_space
         self.metadata = self.inner.metadata
 
     def _over(self, first: int, end: int) -> gymnasium.Env[Any, Any]:
-        """The env over rows [first, end); the newest few are kept, as a window may be played often."""
-        if (first, end) not in self._kept:
-            while len(self._kept) >= 4:
+        """The env over rows [first, end); those last played are kept, as a window may be played often."""
+        env = self._kept.pop((first, end), None)
+        if env is None:
+            while len(self._kept) >= _KEPT:
                 self._kept.pop(next(iter(self._kept))).close()
-            self._kept[first, end] = self._make(_take(self.rows.table, slice(first, end)))
-        return self._kept[first, end]
+            env = self._make(_take(self.rows.table, slice(first, end)))
+        self._kept[first, end] = env
+        return env
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -190,7 +194,7 @@ class SlicedEnv(gymnasium.Env[Any, Any]):
         if warm:
             return obs, 0.0, False, False, self._nothing(info)
         score = float(info.get("score", reward) if self._score is None else self._score(float(reward), info))
-        last, ruined = self._t == self._end - 1, bool(info.get("ruined", False))
+        last, ruined = self._t == self._end - 1, bool(self._ruined(float(reward), info))
         if truncated and not last:
             raise ValueError(
                 f"the env over a slice ended {self._end - 1 - self._t} rows before the slice's last one: "
@@ -219,6 +223,7 @@ def sliced(
     delay: int = 1,
     noop: Any = None,
     score: Callable[[float, Mapping[str, Any]], float] | None = None,
+    ruined: Callable[[float, Mapping[str, Any]], bool] | None = None,
     baselines: Mapping[str, Callable[[Any, Any], Any]] | None = None,
     recorded: Sequence[str] = (),
     periods_per_year: float | None = None,
@@ -233,17 +238,27 @@ def sliced(
         noop: an action that leaves everything as it is; agents with memory are shown rows by it before
             a test. Without it they begin a test without memory.
         score: the score of a step from (reward, info); by default info["score"], or else the reward.
+        ruined: whether a step ended in ruin, from the same; by default info["ruined"], if it is there.
         baselines: policies to compare with: {name: function of (env, obs)}.
         recorded: names of further numbers in info that are kept of every step of a test.
 
     The end that such an env makes at its last row is one of the data, and becomes `truncated`; an
-    end before it, or `info["ruined"]`, is `terminated`.
+    end before it, or ruin, is `terminated`.
     """
     if index is None:
         index = table.index if isinstance(table, Series) or hasattr(table, "iloc") else np.arange(len(table))
     spec = DataSpec(instants(index), (), lookback, 0, delay, periods_per_year, warmup=noop is not None)
     rows = table.values if isinstance(table, Series) else table
-    return SlicedEnv(rows, make, spec, noop=noop, score=score, baselines=baselines or {}, recorded=recorded)
+    return SlicedEnv(
+        rows,
+        make,
+        spec,
+        noop=noop,
+        score=score,
+        ruined=ruined,
+        baselines=baselines or {},
+        recorded=recorded,
+    )
 
 
 class DatedEnv(gymnasium.Env[Any, Any]):
@@ -259,28 +274,28 @@ class DatedEnv(gymnasium.Env[Any, Any]):
         baselines: Mapping[str, Callable[[Any, Any], Any]],
         recorded: Sequence[str],
     ) -> None:
-        self._data, self._make, self._score = [data for _, data in episodes], make, score
+        self.episodes, self._make, self._score = list(episodes), make, score
         index = instants([date for date, _ in episodes])
         self.data_spec = DataSpec(index, delay=0, warmup=False, episodes=True)
         self.noop, self.baselines, self.recorded = noop, dict(baselines), tuple(recorded)
         self.rows = self  # which has a digest
-        self._at, self.inner = 0, make(self._data[0])
+        self._at, self.inner = 0, make(self.episodes[0][1])
         self.observation_space, self.action_space = self.inner.observation_space, self.inner.action_space
         self.metadata = self.inner.metadata
 
     def digest(self) -> bytes:
         """What tells other data."""
-        return hashlib.sha256(b"".join(Rows(np.asarray(data)).digest() for data in self._data)).digest()
+        return content(self.episodes)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Begin the episode of the window's first row, or any one."""
         super().reset(seed=seed)
-        at = int(options["window"][0]) if options else int(self.np_random.integers(len(self._data)))
+        at = int(options["window"][0]) if options else int(self.np_random.integers(len(self.episodes)))
         if at != self._at:
             self.inner.close()
-            self._at, self.inner = at, self._make(self._data[at])
+            self._at, self.inner = at, self._make(self.episodes[at][1])
         return self.inner.reset(seed=seed)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

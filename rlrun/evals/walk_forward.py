@@ -121,7 +121,7 @@ class WalkForward(Evaluation):
             self.scaling = self.offers.scaling(self.windows["fit"])
         if self.offers.reward_scale is not None:
             self.reward_scale = self.offers.reward_scale(self.windows["fit"])
-        self.remarks = [*data.notes, *self._passes(run.total_steps)]
+        self.remarks = [*data.notes, *_cold(run, data), *self._passes(run.total_steps)]
 
     def _chosen(self, config: WalkForwardConfig) -> list[str]:
         """The baselines that are shown, the one of the headline first."""
@@ -333,6 +333,13 @@ def _joined(
     )
     traces = [trace for _, trace in parts]
     return whole, {name: np.concatenate([trace[name] for trace in traces], -1) for name in traces[0]}
+
+
+def _cold(run: RunConfig, data: DataSpec) -> list[str]:
+    """What is to be said of an agent with memory whose tests begin without any."""
+    if data.warmup or not run.recurrent or data.episodes:
+        return []
+    return ["every test begins without memory: this env cannot show rows before it acts"]
 
 
 def _warmup(config: WalkForwardConfig, run: RunConfig, data: DataSpec) -> int:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import io
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -307,6 +309,38 @@ def test_an_env_over_a_slice_becomes_a_windowed_one() -> None:
         wrong.step(1)
 
 
+def test_ruin_terminates_and_the_end_of_data_does_not() -> None:
+    def ends(**how: Any) -> list[tuple[bool, bool]]:
+        env = sliced(np.arange(30.0), SlicedPlain, lookback=1, **how)
+        env.reset(options={"window": (10, 14)})
+        return [env.step(1)[2:4] for _ in range(3)]
+
+    assert ends() == [(False, False), (False, False), (False, True)]
+    assert ends(ruined=lambda reward, info: reward > 12) == [(False, False), (False, False), (True, False)]
+    assert ends(ruined=lambda reward, info: reward > 11)[1] == (True, False)
+
+
+def test_envs_over_the_slices_last_played_are_kept() -> None:
+    made: list[int] = []
+
+    def make(rows: np.ndarray) -> gymnasium.Env:
+        made.append(int(rows[0]))
+        return SlicedPlain(rows)
+
+    env = sliced(np.arange(30.0), make, lookback=1)
+    for first in (10, 11, 10, 12, 10, 13, 10, 14, 10, 11):
+        assert env.reset(options={"window": (first, first + 5)})[0][0] == first
+    assert made[1:] == [9, 10, 11, 12, 13, 10]  # 10 is played often, and made once
+
+
+def test_an_agent_with_memory_is_told_that_tests_begin_without() -> None:
+    cold = registered(lambda table: sliced(table, SlicedPlain, lookback=1), "ColdStart-v0")
+    said = "every test begins without memory: this env cannot show rows before it acts"
+    assert said in Task.of(config("lstm_ppo", cold)).evaluation.remarks
+    assert said not in Task.of(config("ppo", cold)).evaluation.remarks
+    assert said not in Task.of(config("lstm_ppo", "Shop-v0")).evaluation.remarks
+
+
 def test_rows_outside_of_a_window_are_not_read() -> None:
     rows = Rows(np.arange(20.0))
     assert rows.open((5, 9), warmup=1, lookback=2) == 4
@@ -517,6 +551,34 @@ def test_other_data_are_other_data(monkeypatch: pytest.MonkeyPatch) -> None:
         gymnasium.registry.pop("Hashed-v0")
         assert env is None
     assert len(hashes) == 3
+
+
+@dataclass
+class Day:
+    hours: list[float]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (walk(), walk() + 1),
+        (np.zeros((2, 3)), np.zeros((3, 2))),
+        (np.zeros(4, "f4"), np.zeros(2, "f8")),
+        (np.array([(1.0, 2)], "f8,i8"), np.array([(1.0, 3)], "f8,i8")),
+        (7, 8),
+        ("a", "b"),
+        ([1, [2, 3]], [1, 2, 3]),
+        ({"x": np.arange(3)}, {"x": np.arange(3) + 1}),
+        (Day([1.0]), Day([2.0])),
+        (np.array([{"x": 1}]), np.array([{"x": 2}])),
+    ],
+    ids=str,
+)
+def test_data_of_any_form_are_told_apart(one: Any, other: Any) -> None:
+    def of(data: Any) -> bytes:
+        return dated([(0, data), (1, data)], lambda day: SlicedPlain(np.arange(9.0))).digest()
+
+    assert of(one) == of(copy.deepcopy(one)) != of(other)
 
 
 def test_random_starts_lie_inside_a_window_and_depend_on_the_seed_alone() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 
 from rlrun.boundary import Misfit, told
 from rlrun.config import ConfigError
+from rlrun.data.content import content
 from rlrun.data.table import DataSpec
 from rlrun.envs.abilities import Abilities
 from rlrun.envs.vector.base import Arrays
@@ -220,8 +220,6 @@ def _identified(env: gymnasium.Env, spec: DataSpec) -> DataSpec:
     """The spec with what tells other data: of its index, and of the table where that can be seen."""
     if spec.sha256:
         return spec
-    digest = hashlib.sha256(np.ascontiguousarray(spec.index).view(np.uint8).data)
     rows = _attribute(env, "rows", None)
-    if hasattr(rows, "digest"):
-        digest.update(rows.digest())
-    return replace(spec, sha256=digest.hexdigest())
+    table = rows.digest() if hasattr(rows, "digest") else None
+    return replace(spec, sha256=content(spec.index, table).hex())
