@@ -279,7 +279,8 @@ class DatedEnv(gymnasium.Env[Any, Any]):
         self.data_spec = DataSpec(index, delay=0, warmup=False, episodes=True)
         self.noop, self.baselines, self.recorded = noop, dict(baselines), tuple(recorded)
         self.rows = self  # which has a digest
-        self._at, self.inner = 0, make(self.episodes[0][1])
+        self._data = self.episodes[0][1]  # of the episode that `inner` plays
+        self.inner = make(self._data)
         self.observation_space, self.action_space = self.inner.observation_space, self.inner.action_space
         self.metadata = self.inner.metadata
 
@@ -293,9 +294,10 @@ class DatedEnv(gymnasium.Env[Any, Any]):
         """Begin the episode of the window's first row, or any one."""
         super().reset(seed=seed)
         at = int(options["window"][0]) if options else int(self.np_random.integers(len(self.episodes)))
-        if at != self._at:
+        if self.episodes[at][1] is not self._data:
             self.inner.close()
-            self._at, self.inner = at, self._make(self.episodes[at][1])
+            self._data = self.episodes[at][1]
+            self.inner = self._make(self._data)
         return self.inner.reset(seed=seed)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:

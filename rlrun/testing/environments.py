@@ -38,7 +38,8 @@ def check_env(
         rules: the numbers of the rules to check; all by default.
         windowed: whether to check the promises of `rlrun.envs.windowed` instead; `env` is then an id, or
             a function that makes a `gymnasium.Env` from a table.
-        table: of a windowed one, the table (a NumPy array or pandas frame); of an id, that of its `rows`.
+        table: of a windowed one, the table: a NumPy array, pandas frame, `Series`, or a list of dated
+            episodes; of an id, that of its `rows`.
 
     Raises:
         RuleError: a rule of CONTRIBUTING.md is broken; the message says which, and how.
@@ -57,6 +58,11 @@ def env_checks(
 ) -> Mapping[str, Callable[[], None]]:
     """The checks that `check_env` makes of this one, by name: for a test of each."""
     if windowed:
+        if overrides:
+            raise ConfigError(
+                f"{overrides[0]} has no effect with windowed=True",
+                "give a function that makes the env as it is",
+            )
         from rlrun.testing.windowed import windowed_checks
 
         return windowed_checks(env, table, rules)

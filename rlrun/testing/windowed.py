@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from rlrun.config import ConfigError
 from rlrun.config.catalog import import_modules
 from rlrun.data.table import DataSpec
-from rlrun.envs.windowed import Rows, registered
+from rlrun.envs.windowed import DatedEnv, Rows, instants, registered
+from rlrun.testing.poison import head, length, nan, others, poisoned
 from rlrun.testing.rules import WINDOWED, require
 
 if TYPE_CHECKING:
     import gymnasium
 
 STEPS, WARM = 12, 3
+MOST = 1000  # steps until an episode of its own should have ended
 
 
 class Seen(NamedTuple):
@@ -47,7 +51,9 @@ class WindowedSubject:
         if callable(self.make_from):
             return self.make_from(table)
         env = registered(self.make_from)
-        if table is not self.clean:
+        if isinstance(env, DatedEnv):
+            env.episodes = table
+        elif table is not self.clean:
             env.rows = Rows(table)
         return env
 
@@ -59,7 +65,7 @@ class WindowedSubject:
         require(
             hasattr(env, "rows"), "it reads no `Rows`, whose table could be replaced: give a maker and table="
         )
-        return env.rows.table
+        return env.episodes if isinstance(env, DatedEnv) else env.rows.table
 
     @cached_property
     def spec(self) -> DataSpec:
@@ -72,15 +78,28 @@ class WindowedSubject:
     def windows(self) -> list[tuple[int, int]]:
         """Two of as many steps, apart from one another, in rows of the index."""
         rows, lookback = len(self.spec.index), self.spec.lookback
+        if self.spec.episodes:
+            require(rows > 3, f"{rows} episodes are too few to look at: 4 or more will do")
+            return [(rows // 3, rows // 3 + 1), (2 * rows // 3, 2 * rows // 3 + 1)]
         first = lookback + WARM + (rows - lookback) // 4
         second = lookback + WARM + (rows - lookback) // 2
         require(second + 2 * STEPS < rows, f"{rows} rows are too few to look at: 100 or more will do")
         return [(first, first + STEPS + 1), (second, second + STEPS + 1)]
 
+    @property
+    def warmup(self) -> int:
+        """Rows to show before a window, where that can be."""
+        return WARM if self.spec.warmup else 0
+
     def actions(self, env: gymnasium.Env, count: int = STEPS + WARM, seed: int = 5) -> list[Any]:
         """Random ones, the same at every call."""
         env.action_space.seed(seed)
         return [env.action_space.sample() for _ in range(count)]
+
+    def harmless(self, env: gymnasium.Env, window: tuple[int, int], warmup: int) -> list[Any] | None:
+        """Actions that leave everything as it is, where random ones lead to ruin; None: random ones."""
+        ruined, noop = self.play(env, window, warmup)[-1].terminated, getattr(env, "noop", None)
+        return [noop] * (window[1] - window[0] + warmup) if ruined and noop is not None else None
 
     def play(
         self, env: gymnasium.Env, window: tuple[int, int], warmup: int = 0, actions: list[Any] | None = None
@@ -88,27 +107,20 @@ class WindowedSubject:
         """An episode in a window, to its end or one step beyond where that should be."""
         obs, info = env.reset(seed=3, options={"window": window, "warmup": warmup})
         seen = [Seen(np.array(obs), 0.0, False, False, dict(info))]
-        for action in actions or self.actions(env, window[1] - window[0] + warmup):
+        most = MOST if self.spec.episodes else window[1] - window[0] + warmup
+        for action in actions or self.actions(env, most):
             obs, reward, terminated, truncated, info = env.step(action)
             seen.append(Seen(np.array(obs), float(reward), bool(terminated), bool(truncated), dict(info)))
             if terminated or truncated:
                 break
         return seen
 
-    def poisoned(self, rows: slice, seed: int = 0) -> Any:
-        """The table with other values of the same kind in some rows: those of other rows, in disorder."""
-        rng = np.random.default_rng(seed)
-        table = self.clean.copy()
-        values = np.asarray(table.iloc[:] if hasattr(table, "iloc") else table)
-        where = np.arange(len(values))[rows]
-        other = values[rng.permutation(len(values))[: len(where)]]
-        if other.dtype.kind == "f":
-            other = other * rng.uniform(0.5, 2.0, other.shape)
-        if hasattr(table, "iloc"):
-            table.iloc[where] = other
-        else:
-            table[where] = other
-        return table
+    def without(self, rows: slice) -> list[gymnasium.Env]:
+        """Copies over tables with garbage in `rows`, of the same kind and NaN."""
+        made = [self.make(poisoned(self.clean, rows, others(seed))) for seed in range(3)]
+        with suppress(Exception):  # it may refuse a table with NaN
+            made.append(self.make(poisoned(self.clean, rows, nan)))
+        return made
 
 
 def _same(one: list[Seen], other: list[Seen], what: str) -> None:
@@ -136,34 +148,40 @@ def _differs(one: list[Seen], other: list[Seen]) -> bool:
 
 @WINDOWED.of(20)
 def the_index_is_as_long_as_the_table(subject: WindowedSubject) -> None:
-    index = np.asarray(subject.spec.index)
-    require(index.ndim == 1 and index.dtype.kind in "iM", f"its index is {index.dtype} {list(index.shape)}")
+    try:
+        index = instants(subject.spec.index)
+    except ConfigError as error:
+        raise AssertionError(str(error)) from None
     require((index[1:] > index[:-1]).all(), "its index does not increase strictly, row by row")
-    require(
-        len(index) == len(subject.clean), f"its index has {len(index)} rows, its table {len(subject.clean)}"
-    )
+    rows = length(subject.clean)
+    require(len(index) == rows, f"its index has {len(index)} rows, its table {rows}")
 
 
 @WINDOWED.of(20)
 def a_window_has_as_many_steps_as_it_says(subject: WindowedSubject) -> None:
     env = subject.make()
-    for window in subject.windows:
-        for warmup in (0, WARM) if subject.spec.warmup else (0,):
-            seen = subject.play(env, window, warmup)
+    for window in subject.windows if not subject.spec.episodes else ():
+        for warmup in {0, subject.warmup}:
+            seen = subject.play(env, window, warmup, subject.harmless(env, window, warmup))
             steps, wanted = len(seen) - 1, window[1] - window[0] - 1 + warmup
             end = "goes on beyond its last row" if steps > wanted else "is over"
             require(
                 steps == wanted,
                 f"window {window} with a warm-up of {warmup} has {wanted} steps, and it {end} after {steps}",
             )
-    one, other = (subject.play(env, window) for window in subject.windows)
+    mixed = subject.make(poisoned(subject.clean, slice(None), others(0)))  # no season makes them the same
+    one, other = (subject.play(mixed, window) for window in subject.windows)
     require(_differs(one, other), "two windows show the same: does it look at options['window']?")
 
 
 @WINDOWED.of(20)
 def the_last_row_truncates(subject: WindowedSubject) -> None:
     env = subject.make()
-    last = subject.play(env, subject.windows[0])[-1]
+    if subject.spec.episodes:
+        last = subject.play(env, subject.windows[0])[-1]
+        require(last.terminated or last.truncated, f"an episode goes on after {MOST} steps")
+        return
+    last = subject.play(env, subject.windows[0], 0, subject.harmless(env, subject.windows[0], 0))[-1]
     words = "the end of a window is no end of the task"
     require(not last.terminated, f"the last row is terminated, and not truncated: {words}")
     require(last.truncated, f"the last row is not truncated: {words}, but of the episode")
@@ -188,13 +206,15 @@ def _check_account(steps: list[Seen]) -> None:
     score = rows["score"]
     if {"gross", "cost", "pnl"} <= rows.keys():
         off = np.abs(rows["gross"] - rows["cost"] - rows["pnl"]).max()
-        require(off < 1e-9, f"gross - cost is not pnl: {off:.3g} apart")
+        require(
+            off <= 1e-9 * max(np.abs(rows["gross"]).max(), 1.0), f"gross - cost is not pnl: {off:.3g} apart"
+        )
     if "equity" in rows:
         change, growth = np.diff(rows["equity"]), np.diff(np.log(np.maximum(rows["equity"], 1e-300)))
         if "pnl" in rows:
             off = np.abs(change - rows["pnl"][1:]).max()
             scale = np.abs(rows["equity"]).max()
-            require(off < 1e-9 * scale, f"pnl is not the change of equity: {off:.3g} apart")
+            require(off <= 1e-9 * scale, f"pnl is not the change of equity: {off:.3g} apart")
         fits = _proportional(score[1:], change) or np.allclose(score[1:], growth, rtol=1e-9, atol=1e-12)
         require(fits, "the score is neither the change of equity, up to a factor, nor its log growth")
     elif "pnl" in rows:
@@ -214,37 +234,25 @@ def _proportional(one: np.ndarray, other: np.ndarray) -> bool:
 
 @WINDOWED.of(22)
 def what_comes_later_is_not_read(subject: WindowedSubject) -> None:
-    """A table that ends with the window, and one with garbage after it, show and score the same."""
+    """A table that ends with the window, and those with garbage after it, show and score the same."""
     for window in subject.windows:
-        warmup = WARM if subject.spec.warmup else 0
-        expected = subject.play(subject.make(), window, warmup)
-        short = (
-            subject.clean[: window[1]]
-            if not hasattr(subject.clean, "iloc")
-            else subject.clean.iloc[: window[1]]
-        )
+        expected = subject.play(subject.make(), window, subject.warmup)
         if callable(subject.make_from):
-            _same(expected, subject.play(subject.make(short), window, warmup), "with a table that ends there")
-        for seed in range(3):
-            table = subject.poisoned(slice(window[1], None), seed)
-            _same(
-                expected,
-                subject.play(subject.make(table), window, warmup),
-                "with other rows after the window",
-            )
+            short = subject.make(head(subject.clean, window[1]))
+            _same(expected, subject.play(short, window, subject.warmup), "with a table that ends there")
+        for env in subject.without(slice(window[1], None)):
+            _same(expected, subject.play(env, window, subject.warmup), "with other rows after the window")
 
 
 @WINDOWED.of(22)
 def what_was_long_before_is_not_read(subject: WindowedSubject) -> None:
     """Garbage before the rows of lookback and warm-up changes nothing; in the window itself it does."""
-    lookback = subject.spec.lookback
-    warmup = WARM if subject.spec.warmup else 0
     for window in subject.windows:
-        expected = subject.play(subject.make(), window, warmup)
-        table = subject.poisoned(slice(0, window[0] - warmup - lookback))
-        _same(expected, subject.play(subject.make(table), window, warmup), "with other rows long before it")
-        table = subject.poisoned(slice(window[0] + 1, window[1]))
-        changed = subject.play(subject.make(table), window, warmup)
+        expected = subject.play(subject.make(), window, subject.warmup)
+        for env in subject.without(slice(0, window[0] - subject.warmup - subject.spec.lookback)):
+            _same(expected, subject.play(env, window, subject.warmup), "with other rows long before it")
+        first = window[0] + (not subject.spec.episodes)
+        changed = subject.play(subject.without(slice(first, window[1]))[0], window, subject.warmup)
         require(_differs(expected, changed), "other rows in the window change nothing: what is it made of?")
 
 

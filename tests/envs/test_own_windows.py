@@ -25,6 +25,7 @@ from rlrun.api import train
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.keys import EnvError
+from rlrun.data.table import Series
 from rlrun.data.times import label
 from rlrun.envs.windowed import DataSpec, Rows, dated, sliced
 from rlrun.runs.checkpoint import numbers
@@ -39,6 +40,7 @@ import windowed_portfolio as market
 
 TABLES: dict[str, Callable[[], np.ndarray]] = {"Shop-v0": shop.demand, "Portfolio-v0": market.prices}
 MAKERS: dict[str, Callable[[Any], gymnasium.Env]] = {"Shop-v0": shop.make, "Portfolio-v0": market.Portfolio}
+DAYS = np.datetime64("2024-01-01") + np.arange(160)
 AGENTS = {
     "dqn": ["algo=dqn", "model.hidden=[8]", "algo.learning_starts=20", "algo.batch_size=8"],
     "ppo": ["algo=ppo", "model.hidden=[8]", "algo.rollout_steps=16", "algo.n_minibatches=2"],
@@ -232,7 +234,39 @@ class LooksLongBack(Plain):
         return float(self.rows.table[: row + 1].sum())
 
 
+class ScoresOneRowMore(Plain):
+    def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+        low, high = self.window(options)["window"]
+        more = {**(options or {}), "window": (low, min(high + 1, len(self.rows)))}
+        return super().reset(seed=seed, options=more)
+
+
+class LooksAtTheLastSign(Plain):
+    def value(self, row: int) -> float:
+        return float(self.rows[row]) * (1.0 if self.rows.table[-1] > -1e9 else 2.0)
+
+
+class CountsTheTable(Plain):
+    def value(self, row: int) -> float:
+        return float(self.rows[row]) / len(self.rows)
+
+
+class PaysInTheWarmUp(Plain):
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        return obs, reward + (self.row <= self.rows.start), terminated, truncated, info
+
+
+class ReportsNoEquity(Plain):
+    recorded = ("equity", "stock")
+
+
 BROKEN = [
+    (ScoresOneRowMore, 20, "goes on beyond its last row"),
+    (LooksAtTheLastSign, 22, "other rows after the window"),  # which NaN alone shows
+    (CountsTheTable, 22, "a table that ends there"),
+    (PaysInTheWarmUp, 23, "of a warm-up has a reward or a score"),
+    (ReportsNoEquity, 21, "info has no stock at step 1, which `recorded` names"),
     (ReadsAhead, 22, "other rows after the window|a table that ends there"),
     (Terminates, 20, "the last row is terminated, and not truncated"),
     (OtherScore, 21, "the score is neither the change of equity, up to a factor, nor its log growth"),
@@ -261,6 +295,107 @@ def test_what_is_broken_is_named(broken: Any, rule: int, words: str) -> None:
     with pytest.raises(RuleError, match=words) as caught:
         check_env(broken, windowed=True, table=walk())
     assert caught.value.rule == rule and broken.__name__ in str(caught.value)
+
+
+class Ruinous(Plain):
+    """Ends when it loses, which random actions do soon."""
+
+    def over(self) -> tuple[bool, bool]:
+        return self.equity < 99.0, self.equity >= 99.0 and self.row == self.rows.end - 1
+
+
+class RuinousAnyhow(Ruinous):
+    noop = None
+
+
+def test_ruin_is_no_broken_window() -> None:
+    falls = 100.0 - np.arange(160.0)
+    check_env(Ruinous, windowed=True, table=falls)
+    with pytest.raises(RuleError, match="has 12 steps, and it is over after"):
+        check_env(RuinousAnyhow, windowed=True, table=falls)
+
+
+class Dear(Plain):
+    """With an account in large numbers, which round."""
+
+    recorded = ("pnl", "gross", "cost")
+
+    def step(self, action: Any) -> Any:
+        obs, reward, terminated, truncated, info = super().step(action)
+        more = {"gross": 1e9 * info["pnl"] + 0.1, "cost": 0.1}
+        pnl = more["gross"] - 0.1 + 1e-4
+        return obs, reward, terminated, truncated, {"score": pnl, "pnl": pnl, **more}
+
+
+def test_an_account_may_round() -> None:
+    check_env(Dear, windowed=True, table=walk(), rules=[21])
+
+
+def labelled(rows: int = 160) -> np.ndarray:
+    table = np.zeros(rows, [("time", "M8[D]"), ("price", "f8"), ("busy", "?"), ("sold", "i8")])
+    table["time"] = np.datetime64("2024-01-01") + np.arange(rows)
+    table["price"], table["busy"] = walk(rows), np.arange(rows) % 7 == 0
+    table["sold"] = np.random.default_rng(1).poisson(5, rows)
+    return table
+
+
+def over(name: str, whole: np.ndarray | None = None) -> Any:
+    """Over a slice of a structured table, of which it sees one column; or less the mean over all of it."""
+    return lambda rows: SlicedPlain(rows[name] - (0.0 if whole is None else whole[name].mean()))
+
+
+@pytest.mark.parametrize("name", ["price", "busy", "sold"])
+def test_the_columns_of_a_table_are_poisoned_by_their_kind(name: str) -> None:
+    def make(table: np.ndarray) -> gymnasium.Env:
+        return sliced(table, over(name), index=table["time"], lookback=1, noop=0)
+
+    def looks_ahead(table: np.ndarray) -> gymnasium.Env:
+        return sliced(table, over(name, table), index=table["time"], lookback=1, noop=0)
+
+    check_env(make, windowed=True, table=labelled())
+    with pytest.raises(RuleError, match=r"a table that ends there|other rows after"):
+        check_env(looks_ahead, windowed=True, table=labelled())
+
+
+def test_a_series_may_be_the_table() -> None:
+    table = Series(DAYS.astype("M8[ns]"), ("price",), walk()[:, None])
+
+    def make(series: Series, looks: bool = False) -> gymnasium.Env:
+        mean = series.values.mean() if looks else 0.0
+        return sliced(series, lambda rows: SlicedPlain(rows[:, 0] - mean), lookback=1, noop=0)
+
+    check_env(make, windowed=True, table=table)
+    assert make(table).data_spec.index[0] == np.datetime64("2024-01-01")  # type: ignore[attr-defined]
+    with pytest.raises(RuleError, match="a table that ends there: obs differs"):
+        check_env(lambda series: make(series, True), windowed=True, table=table)
+
+
+def test_dated_episodes_are_checked_too() -> None:
+    data = days(30)
+    check_env(lambda episodes: dated(episodes, SlicedPlain, noop=0), windowed=True, table=data)
+    gymnasium.register("Checked-v0", lambda: dated(data, SlicedPlain, noop=0))
+    check_env("Checked-v0", windowed=True)
+
+    def ahead(episodes: Any) -> gymnasium.Env:
+        mean = np.concatenate([day for _, day in episodes]).mean()
+        return dated(episodes, lambda day: SlicedPlain(day - mean))
+
+    with pytest.raises(RuleError, match=r"a table that ends there|other rows after"):
+        check_env(ahead, windowed=True, table=data)
+    with pytest.raises(RuleError, match="two windows show the same"):
+        check_env(
+            lambda episodes: dated(episodes, lambda day: SlicedPlain(np.ones(9))), windowed=True, table=data
+        )
+
+
+def test_windows_a_season_apart_are_not_taken_for_the_same() -> None:
+    season = np.arange(160.0) % 5  # the windows that are looked at begin 40 rows apart
+    check_env(lambda table: sliced(table, SlicedPlain, lookback=1, noop=0), windowed=True, table=season)
+
+
+def test_overrides_of_a_windowed_check_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"env\.max_steps=3 has no effect with windowed=True"):
+        check_env("Shop-v0", "env.max_steps=3", windowed=True)
 
 
 class SlicedPlain(gymnasium.Env):
@@ -394,7 +529,6 @@ class Dated(Plain):
         return type(self).times
 
 
-DAYS = np.datetime64("2024-01-01") + np.arange(160)
 NOON = datetime(2024, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))
 
 
