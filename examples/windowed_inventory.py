@@ -19,7 +19,7 @@ WEEK = 7
 class Inventory(gymnasium.Env):
     """Each evening one orders up to 9 units for tomorrow; they cost, and so does what is not sold."""
 
-    observation_space = gymnasium.spaces.Box(0, 100, (WEEK + 1,), np.float32)
+    observation_space = gymnasium.spaces.Box(0, np.inf, (WEEK + 1,), np.float32)
     action_space = gymnasium.spaces.Discrete(10)
 
     def __init__(self, demand):  # of the days that this env plays, and of the week before

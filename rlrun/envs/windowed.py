@@ -12,11 +12,16 @@ by `env=gym env.id=module:Name-v0 eval=walk_forward`. It promises:
 - the last row ends an episode as `truncated`; `terminated` is for what ends it before, such as ruin.
 
 It may have, besides: `recorded`, names of further numbers in its info, such as equity or position, which are
-kept of every step of a test; `baselines`, policies to compare with, {name: function of (env, obs)};
-`noop`, an action that leaves everything as it is. `Rows` is a view of a table that raises where
-something outside of the window is read; `sliced` makes a windowed env of one whose constructor takes a
-slice of a table, and `dated` one of whole episodes with a date each.
-`rlrun.testing.check_env(make, windowed=True, table=table)` says which promise is broken.
+kept of every step of a test; `baselines`, policies to compare with, {name: function of (env, obs)}, where obs
+is what agents see, and the action what the env takes; `noop`, an action that leaves everything as it is.
+
+`Rows` is a view of a table that raises where something outside of the window is read; `sliced` makes a
+windowed env of one whose constructor takes a slice of a table, and `dated` one of whole episodes with a
+date each. `rlrun.testing.check_env(make, windowed=True, table=table)` says which promise is broken.
+
+A vector env of one's own, by `@register("env", ...)`, is judged the same way: its config says
+`time_indexed = True`, and its `Abilities` have `data_spec`, `baselines`, and "score" among `metrics` and
+`recorded`.
 
     class Trade(gymnasium.Env):
         observation_space, action_space = Box(-np.inf, np.inf, (2,)), Discrete(3)

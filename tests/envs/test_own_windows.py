@@ -9,10 +9,10 @@ import io
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -27,7 +27,9 @@ from rlrun.config.compose import compose
 from rlrun.config.keys import EnvError
 from rlrun.data.table import Series
 from rlrun.data.times import label
+from rlrun.envs.vector.gym import GymVectorEnv
 from rlrun.envs.windowed import DataSpec, Rows, dated, sliced
+from rlrun.registry import register
 from rlrun.runs.checkpoint import numbers
 from rlrun.runs.run import resume
 from rlrun.runs.task import Task
@@ -643,6 +645,23 @@ def test_pictures_and_states_are_of_the_window_that_is_played() -> None:
         one, other = env.step(still), expected.step(still)
         assert np.array_equal(one[0], other[0]) and one[4]["t"].tolist() == other[4]["t"].tolist()
     assert one[4]["t"].tolist() == [55, 95] and env.render_frame(1)[0, 0, 0] == 95
+
+
+@dataclass
+class ShopsConfig(envs.EnvConfig):
+    time_indexed: ClassVar[bool | None] = True
+
+
+@register("env", "shops", ShopsConfig)
+def shops(config: ShopsConfig, num_envs: int) -> Any:
+    return GymVectorEnv("Shop-v0", num_envs)
+
+
+def test_a_vector_env_of_ones_own_is_judged_too(tmp_path: Path) -> None:
+    made = config("ppo", "Shop-v0", f"out={tmp_path}")
+    own = ShopsConfig(max_steps=None, reward=made.env.reward)
+    result, expected = train(replace(made, env=own)), train(made)
+    assert result.summary["replicas"] == expected.summary["replicas"]
 
 
 def test_workers_play_the_same_windows(tmp_path: Path) -> None:
