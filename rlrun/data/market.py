@@ -31,9 +31,10 @@ class Market:
     scaled: bool  # whether what is seen, and the training reward, are to be standardised
 
     def volatility(self, rows: np.ndarray) -> float:
-        """The deviation of what holding one earns from one of the data rows to the next; 1 where it is 0."""
-        close = self.table[self.shown, rows[0] : rows[-1] + 1]
-        return float(np.diff(np.log(close) if self.positive else close).std()) or 1.0
+        """The deviation of what holding one earns from row to row, across no gap; 1 where it is 0."""
+        close = self.table[self.shown, rows]
+        change = np.diff(np.log(close) if self.positive else close)[np.diff(rows) == 1]
+        return (float(change.std()) if len(change) else 0.0) or 1.0
 
     def statistics(self, rows: np.ndarray) -> np.ndarray:
         """Mean and deviation [2, past] over data rows; infinite where a column is constant there."""

@@ -226,13 +226,14 @@ def _long(path: Path, source: Any, time: str, column: str) -> None:
         stamps, kinds = source.columns([at, of], [])[0]
     except DataError:
         return  # which reading it will tell
-    _, first = np.unique(stamps, return_index=True)
-    values = [value.decode("utf-8", "replace") for value in np.unique(kinds)[:1000].tolist()]
-    both = np.unique(np.char.add(np.char.add(stamps, b"\x00"), kinds))
-    if len(first) == len(stamps) or len(both) < len(stamps):
+    times, time_of = np.unique(stamps, return_inverse=True)
+    names, name_of = np.unique(kinds, return_inverse=True)
+    rows, pairs = len(stamps), len(np.unique(time_of * len(names) + name_of))
+    if len(times) == rows or pairs < rows:
         return
-    if not 1 < len(values) <= len(stamps) // 2 or len(values) * len(first) > 2 * len(stamps):
+    if not 1 < len(names) <= rows // 2 or len(names) * len(times) > 2 * rows:
         return  # it is no name of things, each of which has a row at most of the times
+    values = [str(name.decode("utf-8", "replace")) for name in names[:1000].tolist()]
     shown = ", ".join(values[:8]) + (f" and {len(values) - 8} more" if len(values) > 8 else "")
     raise DataError(
         f"{path}: it has rows of several things for one time: env.where={{{column}: {values[0]}}} "

@@ -52,13 +52,25 @@ def read_times(cells: np.ndarray) -> np.ndarray:
     """
     if _NUMBER.fullmatch(_text(cells[0])):
         return _numbers(cells)
-    index = np.empty(len(cells), np.int64)
+    index, aware = np.empty(len(cells), np.int64), np.empty(len(cells), bool)
     for begin in range(0, len(cells), _CHUNK):
-        part = _alike(cells[begin : begin + _CHUNK], cells[0])
-        if part is None:
-            return _one_by_one(cells)
-        index[begin : begin + _CHUNK] = part
+        part = cells[begin : begin + _CHUNK]
+        widths = np.char.str_len(part)
+        for width in np.unique(widths).tolist():  # nearly always one: a second may have a fraction, or none
+            rows = np.flatnonzero(widths == width)
+            own = part[rows].astype(f"S{max(width, 1)}")
+            moments = _alike(own, own[0])
+            if moments is None:
+                return _one_by_one(cells)
+            index[begin + rows], aware[begin + rows] = moments, _has_offset(own[0])
+    if (aware != aware[0]).any():
+        return _one_by_one(cells)  # which says where
     return index.view("datetime64[ns]")
+
+
+def _has_offset(cell: bytes) -> bool:
+    found = _ISO.fullmatch(_text(cell))
+    return bool(found and found[8])
 
 
 def _text(cell: bytes) -> str:
@@ -136,9 +148,9 @@ def _one_by_one(cells: np.ndarray) -> np.ndarray:
 
 def _moment(text: str) -> tuple[int, bool] | None:
     """Nanoseconds since 1970, and whether an offset is given; None if it is no time."""
-    found = _ISO.fullmatch(text)
-    moment = _alike(np.array([text.encode()]), text.encode()) if found else None
-    return None if found is None or moment is None else (int(moment[0]), bool(found[8]))
+    cell = text.encode()
+    moment = _alike(np.array([cell]), cell) if text else None
+    return None if moment is None else (int(moment[0]), _has_offset(cell))
 
 
 def _numbers(cells: np.ndarray) -> np.ndarray:

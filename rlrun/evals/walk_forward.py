@@ -272,6 +272,7 @@ class WalkForward(Evaluation):
         header = ["time", "replica", "seed", "fold", "t"]
         header += [name if who == "agent" else f"{name}_{who}" for who in traces for name in names]
         rows: list[list[Any]] = []
+        times: dict[int, list[str | int]] = {}  # of each fold, the same for all seeds
         for replica, fold in zip(self.replicas, self.folds, strict=True):
             low, high = fold.test
             first = low if self.data.episodes else low + 1  # the row of an episode, or that a step reached
@@ -279,8 +280,10 @@ class WalkForward(Evaluation):
             own = [recorded(trace, replica.index, reached, names) for trace in traces.values()]
             columns = [column for each in own for column in each]
             who = replica.index, replica.seed, replica.fold
-            for t, *values in zip(reached.tolist(), *columns, strict=True):
-                rows.append([label(self.data.index[t]), *who, t, *values])
+            if fold.number not in times:
+                times[fold.number] = [label(moment) for moment in self.data.index[reached]]
+            for time, t, *values in zip(times[fold.number], reached.tolist(), *columns, strict=True):
+                rows.append([time, *who, t, *values])
         return StepTable(header, rows)
 
     def again(self, algo: Algorithm, step: np.ndarray, how: Later) -> Scores:

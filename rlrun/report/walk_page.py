@@ -21,6 +21,10 @@ _MEASURES = {
     "short": "time short",
     "hit_rate": "steps in the market that earned",
 }
+_SETTINGS = (
+    *("account", "unit", "capital", "price", "features", "lag", "scale", "lookback"),
+    *("delay", "fill", "cost", "fee", "step", "on_gap"),
+)
 _SHARES = ("in_market", "short", "hit_rate")
 _UNITS = {
     "log growth": "the log growth of an account: +0.10 is about +10 %, and growth adds up over time",
@@ -164,7 +168,7 @@ def _conduct(out: Document, run: RunFolder, data: Mapping[str, Any], names: Sequ
         account = ", where each fold's account begins with 1" if share else ""
         lines.append(f"Costs paid by the agent, all folds together: {number(data['cost'])}{account}.")
     delay = getattr(run.config().env, "delay", 0)
-    if delay and "position" in _recorded(data):
+    if delay and "in_market" in data["measures"]["agent"]:  # what is known where positions are
         steps = sum(fold["steps"] for fold in data["folds"])
         lines.append(
             f"The agent begins every test without a position, and its first decision is filled {delay} "
@@ -172,10 +176,6 @@ def _conduct(out: Document, run: RunFolder, data: Mapping[str, Any], names: Sequ
             "could earn nothing."
         )
     out.bullets(lines)
-
-
-def _recorded(data: Mapping[str, Any]) -> Sequence[str]:
-    return ("position",) if "in_market" in data["measures"]["agent"] else ()
 
 
 def _windows(out: Document, run: RunFolder, plan: Mapping[str, Any], pictures: bool) -> None:
@@ -212,24 +212,10 @@ def _made(out: Document, run: RunFolder, data: Mapping[str, Any]) -> None:
     sha = record.get("data_sha256")
     if source or sha:
         lines.append(f"Data: `{source or 'of the env'}`, SHA-256 {str(sha)[:16]}.")
-    env = {
-        name: getattr(config.env, name)
-        for name in (
-            "account",
-            "price",
-            "features",
-            "lag",
-            "scale",
-            "lookback",
-            "delay",
-            "fill",
-            "cost",
-            "fee",
-        )
-        if hasattr(config.env, name)
-    }
-    if env:
-        lines.append("Env: " + ", ".join(f"{name} {value}" for name, value in env.items()) + ".")
+    env = {name: getattr(config.env, name, None) for name in _SETTINGS}
+    told = [f"{n} {', '.join(v) if isinstance(v, list) else v}" for n, v in env.items() if v is not None]
+    if told:
+        lines.append(f"Env: {'; '.join(told)}.")
     if "folds" in data:
         passes = [fold["passes"] for fold in data["folds"]]
         lines.append(

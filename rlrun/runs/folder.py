@@ -333,10 +333,10 @@ class RunFolder:
     def read_steps(self) -> dict[str, Sequence[str]]:
         """What `write_steps` wrote, a sequence of cells for each column."""
         text = inflate(read_regular(self.steps, 1 << 30), 1 << 32).decode()
-        header, *rows = csv.reader(io.StringIO(text, newline="")) or [[]]
-        if not rows or any(len(row) != len(header) for row in rows):
+        rows = list(csv.reader(io.StringIO(text, newline="")))
+        if len(rows) < 2 or any(len(row) != len(rows[0]) for row in rows):
             raise ValueError(f"{self.steps.name} is empty, or its rows are not as long as its header")
-        return dict(zip(header, zip(*rows, strict=True), strict=True))
+        return dict(zip(rows[0], zip(*rows[1:], strict=True), strict=True))
 
     def folder_for(self, path: Path) -> Path:
         """A folder below this one, made if it is not there; OSError where a link leads away from here."""

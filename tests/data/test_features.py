@@ -180,6 +180,19 @@ def test_statistics_are_those_of_the_rows_alone() -> None:
     assert (prepared(table(poisoned)).statistics(rows)[0] != mean).any()
 
 
+def test_what_holding_varies_by_is_measured_across_no_gap() -> None:
+    returns = np.random.default_rng(0).normal(0, 0.01, 40)
+    close = 100.0 * np.exp(returns.cumsum())
+    gap = close.copy()
+    gap[20:] *= 50.0  # what happened meanwhile
+    whole, cut = prepared(table(close[:, None])), prepared(table(gap[:, None], breaks=[20]))
+    assert whole.volatility(np.arange(1, 40)) == pytest.approx(returns[2:].std())
+    rows = cut.spec.rows
+    expected = np.delete(returns, [0, 1, 20, 21])  # between rows 1 to 19, and 21 to 39
+    assert rows.tolist() == [*range(1, 20), *range(21, 40)]
+    assert cut.volatility(rows) == pytest.approx(expected.std())
+
+
 def test_values_that_no_observation_can_hold_need_scaling() -> None:
     data = table(np.c_[np.arange(1.0, 41.0), 1e39 * np.arange(40.0)])
     with pytest.raises(DataError, match=r"load has values beyond 3.4e38.*env\.scale=fit"):

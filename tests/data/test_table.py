@@ -362,6 +362,11 @@ def test_parquet_needs_its_package_or_is_read(tmp_path: Path, monkeypatch: pytes
     columns = {"time": plain.index, "close": plain.values[:, 0], "volume": plain.values[:, 1].astype(int)}
     parquet.write_table(pyarrow.table(columns), path)
     assert read_table(path, "time").sha256 == plain.sha256
+    long = {"time": plain.index.repeat(2), "symbol": ["BTC", "ETH"] * 4, "close": np.arange(8.0)}
+    parquet.write_table(pyarrow.table(long), path)
+    with pytest.raises(DataError, match=r"env\.where=\{symbol: BTC\} takes those of one of BTC, ETH"):
+        read_table(path, "time")
+    assert read_table(path, "time", where={"symbol": "ETH"}).values[:, 0].tolist() == [1.0, 3.0, 5.0, 7.0]
     columns["close"] = np.where(columns["close"] == 11, np.nan, columns["close"])
     parquet.write_table(pyarrow.table(columns), path)
     with pytest.raises(DataError, match="row 2, column close: nan is not a finite number"):

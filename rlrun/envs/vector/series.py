@@ -71,8 +71,7 @@ class Trading(WindowedEnv):
         """`oracle` [rows] are the positions that one who knows what can be foretold asks for at each row."""
         self._market, self._money, self._delay = market, account, delay
         self._discrete, self._seen = actions == "discrete", lookback
-        self._past, self._now = slice(0, market.past), slice(market.past, market.shown)
-        self._prices = slice(market.shown, None)  # [close], or [close, open]
+        self._shown, self._prices = slice(0, market.shown), slice(market.shown, None)  # close, and open
         orders = max(delay - 1, 0)
         self._columns = market.past * lookback + market.shown - market.past  # entries of an observation
         size = self._columns + 1 + orders
@@ -209,8 +208,9 @@ class Trading(WindowedEnv):
         return np.where(falls, self._floor - before, money)
 
     def _observe(self) -> np.ndarray:
-        past = self._read(self._seen, self._past).reshape(self.num_envs, -1)
-        now = self._read(1, self._now)[:, :, 0]
+        seen = self._read(self._seen, self._shown)
+        past = seen[:, : self._market.past].reshape(self.num_envs, -1)
+        now = seen[:, self._market.past :, -1]
         obs = np.concatenate([past, now, self._position[:, None], self._orders], 1)
         if self._market.scaled:
             obs = (obs - self._scaling[:, 0]) / self._scaling[:, 1]  # before the cast: units have no say
