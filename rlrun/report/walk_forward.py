@@ -16,7 +16,7 @@ from rlrun.evals import stats
 from rlrun.report import measures
 from rlrun.report.walk_page import page
 from rlrun.report.walk_plots import draw_equity, draw_folds
-from rlrun.report.walk_steps import Played, played_in
+from rlrun.report.walk_steps import Tests, played_in
 from rlrun.runs.folder import RunFolder
 
 
@@ -27,96 +27,89 @@ def walk_forward_report(run: RunFolder) -> dict[str, Any]:
     """
     config, plan, replicas = run.config(), run.read_plan(), run.summary()["replicas"]
     failed = sorted({row["seed"] for row in replicas if "failed" in row})
-    played = [one for one in played_in(run, plan["baselines"]) if one.seed not in failed]
-    agents = [one for one in played if one.policy == "agent"]
+    tests = Tests.of((one for one in played_in(run, plan["baselines"]) if one.seed not in failed), plan)
     data: dict[str, Any] = {
         "title": f"{config.choices.get('algo', 'agent')} on {config.choices.get('env', 'env')}",
         "conclusion": "Nothing can be said.",
         "notes": list(plan.get("notes", ())),
     }
-    if agents:
-        data |= _findings(config, plan, played, replicas)
+    if tests.seeds:
+        data |= _findings(config, plan, tests, replicas)
     if failed:
         which = f"seed{'s' * (len(failed) > 1)} {', '.join(map(str, failed))}"
         data["conclusion"] += f" Left out, for failing in a fold: {which}."
-    pictures = draw_folds(plan, run.folds) and bool(agents) and draw_equity(played, data, run.equity)
+    pictures = draw_folds(plan, run.folds) and bool(tests.seeds) and draw_equity(tests, data, run.equity)
     document = page(run, plan, data, bool(pictures))
     run.write_report(document.markdown(), document.html(), data)
     return data
 
 
 def _findings(
-    config: Any, plan: Mapping[str, Any], played: Sequence[Played], replicas: Sequence[Mapping[str, Any]]
+    config: Any, plan: Mapping[str, Any], tests: Tests, replicas: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
-    agent = {(one.fold, one.seed): one for one in played if one.policy == "agent"}
-    others = {(one.policy, one.fold): one for one in played if one.policy != "agent"}
-    numbers = [fold["fold"] for fold in plan["folds"]]
-    seeds = sorted({seed for _, seed in agent if seed is not None})
-    scores = np.array([[agent[k, seed].score for seed in seeds] for k in numbers])  # [K, S]
-    baselines = {name: np.array([others[name, k].score for k in numbers]) for name in plan["baselines"]}
-    first, level = plan["baselines"][0], config.eval.stats.level
+    scores, first, level = tests.scores, tests.baselines[0], config.eval.stats.level
+    baselines = {
+        name: np.array([tests.baseline(name, k).score for k in tests.folds]) for name in tests.baselines
+    }
     compared = stats.paired(scores, baselines[first], level=level, n_boot=config.eval.stats.n_boot)
-    folds = _folds(config, plan, agent, others, scores, compared.per_fold, replicas)
-    oracle = float(baselines["oracle"].sum()) if "oracle" in baselines else 0.0
-    known = {"share_of_oracle": float(scores.mean(1).sum()) / oracle} if oracle > 0 else {}
+    folds = _folds(config, plan, tests, compared.per_fold, replicas)
+    total: dict[str, Any] = {
+        "agent": float(scores.mean(1).sum()),
+        "baselines": {name: float(values.sum()) for name, values in baselines.items()},
+    }
+    oracle = total["baselines"].get("oracle", 0.0)
     ruins = [(fold["fold"], one["seed"], one["time"]) for fold in folds for one in fold["ruined"]]
     return {
         "baseline": first,
         "level": level,
-        "seeds": seeds,
+        "seeds": tests.seeds,
         "unit": _unit(config),
         "folds": folds,
-        "total": {
-            "agent": float(scores.mean(1).sum()),
-            "baselines": {name: float(values.sum()) for name, values in baselines.items()},
-        },
+        "total": total,
         "paired": compared.to_json(),
         "components": stats.components(scores),
-        "years": _years(agent, others, seeds, numbers, plan["baselines"]),
-        "measures": _measures(config, agent, others, seeds, numbers, plan["baselines"]),
-        **known,
-        **_costs(config, agent, seeds, numbers),
-        "conclusion": _ruin_words(ruins, len(numbers) * len(seeds))
-        + _conclusion(compared, first, level, len(seeds)),
+        "years": _years(tests),
+        "measures": _measures(config, tests),
+        **({"share_of_oracle": total["agent"] / oracle} if oracle > 0 else {}),
+        **_costs(config, tests),
+        "conclusion": _ruin_words(ruins, scores.size) + _conclusion(compared, first, level, len(tests.seeds)),
     }
 
 
 def _folds(
     config: Any,
     plan: Mapping[str, Any],
-    agent: Mapping[tuple[int, Any], Played],
-    others: Mapping[tuple[str, int], Played],
-    scores: np.ndarray,
+    tests: Tests,
     differences: Sequence[float],
     replicas: Sequence[Mapping[str, Any]],
 ) -> list[dict[str, Any]]:
-    """A row for each fold; `scores` are [K, S]."""
-    seeds = sorted({seed for _, seed in agent})
+    """A row for each fold."""
     validated = {(row["fold"], row["seed"]): row.get("val_score") for row in replicas}
     folds = []
-    for i, k in enumerate(fold["fold"] for fold in plan["folds"]):
-        val = [validated.get((k, seed)) for seed in seeds]
-        fit = plan["folds"][i]["fit"]
+    for k, laid, scores, difference in zip(
+        tests.folds, plan["folds"], tests.scores, differences, strict=True
+    ):
+        val = [validated.get((k, seed)) for seed in tests.seeds]
+        agents = {seed: tests.agent(k, seed) for seed in tests.seeds}
+        others = {name: tests.baseline(name, k) for name in tests.baselines}
         folds.append(
             {
                 "fold": k,
-                "dates": plan["folds"][i]["dates"],
-                "steps": len(agent[k, seeds[0]].time),
-                "passes": config.total_steps / (fit[1] - fit[0]),
+                "dates": laid["dates"],
+                "steps": len(agents[tests.seeds[0]].time),
+                "passes": config.total_steps / (laid["fit"][1] - laid["fit"][0]),
                 "validation": None if None in val else float(np.mean([v for v in val if v is not None])),
-                "agent": float(scores[i].mean()),
-                "agent_std": float(scores[i].std(ddof=1)) if len(seeds) > 1 else None,
-                "baselines": {name: others[name, k].score for name in plan["baselines"]},
-                "difference": differences[i],
+                "agent": float(scores.mean()),
+                "agent_std": float(scores.std(ddof=1)) if len(scores) > 1 else None,
+                "baselines": {name: one.score for name, one in others.items()},
+                "difference": difference,
                 "ruined": [
-                    {"seed": seed, "time": str(label(agent[k, seed].ruin))}
-                    for seed in seeds
-                    if agent[k, seed].ruin is not None
+                    {"seed": seed, "time": str(label(one.ruin))}
+                    for seed, one in agents.items()
+                    if one.ruin is not None
                 ],
                 "ruined_baselines": {
-                    name: str(label(others[name, k].ruin))
-                    for name in plan["baselines"]
-                    if others[name, k].ruin is not None
+                    name: str(label(one.ruin)) for name, one in others.items() if one.ruin is not None
                 },
             }
         )
@@ -129,76 +122,45 @@ def _unit(config: Any) -> str:
     return {"share": "log growth", "fixed": "money per unit"}.get(str(account), "score")
 
 
-def _strings(
-    agent: Mapping[tuple[int, Any], Played], seeds: Sequence[int], numbers: Sequence[int], name: str
-) -> list[np.ndarray]:
-    """A column over all folds in order, of every seed."""
-    return [np.concatenate([agent[k, seed].columns[name] for k in numbers]) for seed in seeds]
-
-
-def _years(
-    agent: Mapping[tuple[int, Any], Played],
-    others: Mapping[tuple[str, int], Played],
-    seeds: Sequence[int],
-    numbers: Sequence[int],
-    baselines: Sequence[str],
-) -> dict[str, dict[str, float]]:
-    time = np.concatenate([agent[k, seeds[0]].time for k in numbers])
-    policies = {"agent": np.mean(_strings(agent, seeds, numbers, "score"), 0)}
-    for name in baselines:
-        policies[name] = np.concatenate([others[name, k].columns["score"] for k in numbers])
-    found = {name: measures.by_year(score, time) for name, score in policies.items()}
+def _years(tests: Tests) -> dict[str, dict[str, float]]:
+    policies = {"agent": np.mean([whole["score"] for whole in tests.each_seed()], 0)}
+    policies |= {name: tests.whole(name)["score"] for name in tests.baselines}
+    found = {name: measures.by_year(score, tests.time) for name, score in policies.items()}
     return {year: {name: found[name][year] for name in found} for year in found["agent"]}
 
 
-def _measures(
-    config: Any,
-    agent: Mapping[tuple[int, Any], Played],
-    others: Mapping[tuple[str, int], Played],
-    seeds: Sequence[int],
-    numbers: Sequence[int],
-    baselines: Sequence[str],
-) -> dict[str, dict[str, float | None]]:
+def _measures(config: Any, tests: Tests) -> dict[str, dict[str, float | None]]:
     """Of the agent the mean over seeds, None where one has none."""
     periods = getattr(config.env, "periods_per_year", None)
     share = getattr(config.env, "account", None) == "share"
 
-    def of(parts: Sequence[Played]) -> dict[str, Any]:
-        columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in parts[0].columns}
-        score = columns["score"]
+    def of(whole: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        score = whole["score"]
         found = {"sharpe": measures.sharpe(score), "drawdown": measures.drawdown(score, share)}
         if periods:
             found |= {"sharpe_year": measures.sharpe(score, periods)}
-        return found | measures.activity(columns, periods)
+        return found | measures.activity(whole, periods)
 
-    each = [of([agent[k, seed] for k in numbers]) for seed in seeds]
+    each = [of(whole) for whole in tests.each_seed()]
     mean = {
         name: None if any(one[name] is None for one in each) else float(np.mean([one[name] for one in each]))
         for name in each[0]
     }
-    return {"agent": mean} | {name: of([others[name, k] for k in numbers]) for name in baselines}
+    return {"agent": mean} | {name: of(tests.whole(name)) for name in tests.baselines}
 
 
-def _costs(
-    config: Any, agent: Mapping[tuple[int, Any], Played], seeds: Sequence[int], numbers: Sequence[int]
-) -> dict[str, Any]:
+def _costs(config: Any, tests: Tests) -> dict[str, Any]:
     """What was paid, and the total score at other costs, of an account that tells; means over seeds."""
-    example = agent[numbers[0], seeds[0]].columns
-    if "cost" not in example:
+    wholes = tests.each_seed()
+    if "cost" not in wholes[0]:
         return {}
-    paid = float(np.mean([cost.sum() for cost in _strings(agent, seeds, numbers, "cost")]))
-    if not {"gross", "pnl", "equity"} <= example.keys() or not hasattr(config.env, "account"):
+    paid = float(np.mean([whole["cost"].sum() for whole in wholes]))
+    if not {"gross", "pnl", "equity"} <= wholes[0].keys() or not hasattr(config.env, "account"):
         return {"cost": paid}
     share, unit = config.env.account == "share", getattr(config.env, "unit", 1.0)
-    names = ("gross", "cost", "pnl", "equity")
-    strings = {name: _strings(agent, seeds, numbers, name) for name in names}
-    each = [
-        measures.at_costs({name: strings[name][s] for name in names}, share, unit) for s in range(len(seeds))
-    ]
-    return {
-        "cost": paid,
-        "at_costs": {times: float(np.mean([one[times] for one in each])) for times in each[0]},
-    }
+    each = [measures.at_costs(whole, share, unit) for whole in wholes]
+    mean = {times: float(np.mean([one[times] for one in each])) for times in each[0]}
+    return {"cost": paid, "at_costs": mean}
 
 
 def _ruin_words(ruins: Sequence[tuple[int, int, str]], tests: int) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rlrun.report.plots import BLUE, GREEN, GREY, ORANGE, RED, new_figure, save_figure
-from rlrun.report.walk_steps import Played, times
+from rlrun.report.walk_steps import Tests, times
 
 
 def draw_folds(plan: Mapping[str, Any], path: Path) -> bool:
@@ -32,28 +32,24 @@ def draw_folds(plan: Mapping[str, Any], path: Path) -> bool:
     return True
 
 
-def draw_equity(played: Sequence[Played], data: Mapping[str, Any], path: Path) -> bool:
+def draw_equity(tests: Tests, data: Mapping[str, Any], path: Path) -> bool:
     """The scores of the tests one after the other, and the folds' differences; False without matplotlib."""
     if (figure := new_figure(path, 8, 6)) is None:
         return False
     top, bottom = figure.subplots(2, 1, height_ratios=(3, 1.2))
-    seeds, names = data["seeds"], list(data["total"]["baselines"])
-    time, curves = _stitched(played, "agent", seeds)
+    seeds, time = tests.seeds, tests.time
+    curves = np.cumsum([whole["score"] for whole in tests.each_seed()], axis=1)  # [seeds, T]
     if len(seeds) > 1:
         words = f"agent, range of {len(seeds)} seeds"
         top.fill_between(time, curves.min(0), curves.max(0), color=BLUE, alpha=0.18, lw=0, label=words)
-    for name in names:
-        time, baseline = _stitched(played, name, [None])
+    for name in tests.baselines:
         first = name == data["baseline"]
         style = {"color": RED, "lw": 1.6} if first else {"color": GREY, "lw": 1.2, "ls": "--"}
-        top.plot(time, baseline[0], label=name + " (headline)" * first, **style)
+        top.plot(time, tests.whole(name)["score"].cumsum(), label=name + " (headline)" * first, **style)
     top.plot(time, curves.mean(0), color=BLUE, lw=2, label="agent" + ", mean" * (len(seeds) > 1))
-    agents = [one for one in played if one.policy == "agent"]
-    for fold in data["folds"]:
-        top.axvline(
-            next(one for one in agents if one.fold == fold["fold"]).time[0], color=GREY, lw=0.8, ls=":"
-        )
-    _mark_ruins(top, agents, time, curves, seeds)
+    for fold in tests.folds:
+        top.axvline(tests.agent(fold, seeds[0]).time[0], color=GREY, lw=0.8, ls=":")
+    _mark_ruins(top, tests, time, curves)
     top.set(ylabel=f"{data['unit']} since the first test")
     top.set_title("Out of sample: test windows, one after the other", loc="left", fontsize=10)
     top.margins(x=0.01)
@@ -63,14 +59,12 @@ def draw_equity(played: Sequence[Played], data: Mapping[str, Any], path: Path) -
     return True
 
 
-def _mark_ruins(
-    axes: Any, agents: Sequence[Played], time: np.ndarray, curves: np.ndarray, seeds: Sequence[int]
-) -> None:
-    ruins = [(one.ruin, seeds.index(one.seed or 0)) for one in agents if one.ruin is not None]
-    if ruins:
-        at = [int(np.searchsorted(time, moment)) for moment, _ in ruins]
-        heights = [curves[s, k] for k, (_, s) in zip(at, ruins, strict=True)]
-        axes.plot(time[at], heights, "x", color="black", ms=8, mew=2, label="account ruined")
+def _mark_ruins(axes: Any, tests: Tests, time: np.ndarray, curves: np.ndarray) -> None:
+    ruined = [one for one in tests.agents if one.ruin is not None]
+    if ruined:
+        at = [int(np.searchsorted(time, one.ruin)) for one in ruined]
+        of = [tests.seeds.index(one.seed) for one in ruined if one.seed is not None]
+        axes.plot(time[at], curves[of, at], "x", color="black", ms=8, mew=2, label="account ruined")
 
 
 def _draw_differences(axes: Any, data: Mapping[str, Any]) -> None:
@@ -89,13 +83,3 @@ def _draw_differences(axes: Any, data: Mapping[str, Any]) -> None:
         axes.legend(fontsize=8, framealpha=0.85, edgecolor="none")
     axes.axhline(0, color="black", lw=0.8)
     axes.set(xlabel="fold", ylabel=f"agent - {data['baseline']}")
-
-
-def _stitched(
-    played: Sequence[Played], policy: str, seeds: Sequence[int | None]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Times [T] and summed scores [seeds, T] over all folds in order."""
-    own = {(one.fold, one.seed): one for one in played if one.policy == policy}
-    folds = sorted({fold for fold, _ in own})
-    curves = [np.concatenate([own[k, seed].columns["score"] for k in folds]) for seed in seeds]
-    return np.concatenate([own[k, seeds[0]].time for k in folds]), np.cumsum(curves, axis=1)

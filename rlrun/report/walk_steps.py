@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,53 @@ class Played:
         """When the account was ruined; None if it was not."""
         ruined = self.columns.get("ruined")
         return None if ruined is None or not ruined.any() else self.time[int((ruined > 0).argmax())]
+
+
+@dataclass(frozen=True)
+class Tests:
+    """What every policy did in all tests: the agent's by fold and seed, a baseline's by fold (seed None)."""
+
+    folds: list[int]
+    seeds: list[int]
+    baselines: list[str]  # the headline's first
+    played: Mapping[tuple[str, int, int | None], Played]
+
+    @classmethod
+    def of(cls, played: Iterable[Played], plan: Mapping[str, Any]) -> Tests:
+        """Those of a plan's folds."""
+        by = {(one.policy, one.fold, one.seed): one for one in played}
+        seeds = sorted({seed for _, _, seed in by if seed is not None})
+        return cls([fold["fold"] for fold in plan["folds"]], seeds, plan["baselines"], by)
+
+    def agent(self, fold: int, seed: int) -> Played:
+        return self.played["agent", fold, seed]
+
+    def baseline(self, name: str, fold: int) -> Played:
+        return self.played[name, fold, None]
+
+    @property
+    def agents(self) -> Iterator[Played]:
+        """The agent's, fold by fold."""
+        return (self.agent(fold, seed) for fold in self.folds for seed in self.seeds)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """The agent's, [K, S]."""
+        return np.array([one.score for one in self.agents]).reshape(len(self.folds), len(self.seeds))
+
+    @property
+    def time(self) -> np.ndarray:
+        """Of all steps, fold by fold, [T]."""
+        return np.concatenate([self.agent(fold, self.seeds[0]).time for fold in self.folds])
+
+    def whole(self, policy: str, seed: int | None = None) -> dict[str, np.ndarray]:
+        """The columns of one policy over all folds in order, [T] each."""
+        parts = [self.played[policy, fold, seed].columns for fold in self.folds]
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def each_seed(self) -> list[dict[str, np.ndarray]]:
+        """The agent's `whole`, of every seed."""
+        return [self.whole("agent", seed) for seed in self.seeds]
 
 
 def played_in(run: RunFolder, baselines: Sequence[str]) -> Iterator[Played]:
