@@ -48,8 +48,8 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
 
 def _next_command(folder: RunFolder) -> str:
     """What one would look at now: the report of a walk-forward run, else the agent at work."""
-    if folder.report_html.exists():
-        return f"open {quoted(folder.report_html)}"
+    if folder.report.exists():  # which a terminal shows anywhere, also far from any browser
+        return f"less {quoted(folder.report)}  # with pictures: {folder.report_html.name}"
     allowed = " --allow-import" if folder.exists and folder.imports(anew=True)[1] else ""
     return f"rlrun play {folder.quoted}{allowed}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -243,6 +244,14 @@ def test_the_console_of_a_run_in_which_every_seed_failed_claims_nothing(tmp_path
         row |= {"failed": "loss/q is nan at step 7", "eval_return": None}
     text = "\n".join(console(run))
     assert text.startswith("Nothing can be said.") and "loss/q is nan" in text
+
+
+def test_what_comes_next_is_a_command_that_a_terminal_has(tmp_path: Path) -> None:
+    run = finished(tmp_path, 0.5)
+    walk_forward_report(run)
+    last = results_table({"replicas": run.rows, "aggregate": stats.aggregate([1.0])}, run).splitlines()[-1]
+    words = shlex.split(last.removeprefix("next  "), comments=True)
+    assert words == ["less", str(run.report)] and last.endswith("# with pictures: report.html")
 
 
 def test_a_damaged_report_is_refused(tmp_path: Path) -> None:
