@@ -112,6 +112,7 @@ class WalkForward(Evaluation):
         self.plan = self.split.to_json(config.folds) | {
             "baselines": self.baselines,
             "notes": list(data.notes),
+            "episodes": data.episodes,
         }
         self.mode: Mode = "greedy" if config.test_policy == "greedy" else "sample"
         self.windows: dict[str, np.ndarray] = {

@@ -97,7 +97,7 @@ def _folds(
                 "fold": k,
                 "dates": laid["dates"],
                 "steps": len(agents[tests.seeds[0]].time),
-                "passes": config.total_steps / (laid["fit"][1] - laid["fit"][0]),
+                "passes": None if plan.get("episodes") else _passes(config, laid["fit"]),
                 "validation": None if None in val else float(np.mean([v for v in val if v is not None])),
                 "agent": float(scores.mean()),
                 "agent_std": float(scores.std(ddof=1)) if len(scores) > 1 else None,
@@ -114,6 +114,11 @@ def _folds(
             }
         )
     return folds
+
+
+def _passes(config: Any, fit: Sequence[int]) -> float:
+    """How often a replica goes through its fit rows."""
+    return float(config.total_steps / (fit[1] - fit[0]))
 
 
 def _unit(config: Any) -> str:

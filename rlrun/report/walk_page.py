@@ -217,11 +217,12 @@ def _made(out: Document, run: RunFolder, data: Mapping[str, Any]) -> None:
     if told:
         lines.append(f"Env: {'; '.join(told)}.")
     if "folds" in data:
-        passes = [fold["passes"] for fold in data["folds"]]
-        lines.append(
-            f"Training: {config.total_steps:,} steps of each replica, {min(passes):.1f} to {max(passes):.1f} "
-            f"passes over the fit rows; seeds {', '.join(map(str, data['seeds']))}."
-        )
+        passes = [
+            fold["passes"] for fold in data["folds"] if fold["passes"] is not None
+        ]  # rows may be episodes
+        often = f", {min(passes):.1f} to {max(passes):.1f} passes over the fit rows" if passes else ""
+        seeds = ", ".join(map(str, data["seeds"]))
+        lines.append(f"Training: {config.total_steps:,} steps of each replica{often}; seeds {seeds}.")
     versions = record.get("versions")
     if isinstance(versions, Mapping) and "rlrun" in versions:
         lines.append(f"rlrun {versions['rlrun']}.")

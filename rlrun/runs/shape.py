@@ -95,6 +95,7 @@ PLAN = {
     "unused": [_WINDOW],
     "baselines": [str],
     "notes?": [str],
+    "episodes?": bool,
     "holdout?": _WINDOW,
 }
 

@@ -771,6 +771,9 @@ def test_folds_may_be_of_whole_episodes(agent: str, tmp_path: Path) -> None:
     result = train(config(agent, name, f"out={tmp_path}"))
     plan = json.loads((result.folder / "folds.json").read_text())
     assert plan["gap"] == 0 and [fold["test"] for fold in plan["folds"]] == [[15, 30], [30, 45], [45, 60]]
+    report = json.loads((result.folder / "report.json").read_text())
+    assert {fold["passes"] for fold in report["folds"]} == {None}  # of episodes, steps are no passes
+    assert "passes over" not in (result.folder / "report.md").read_text()
     for row in result.summary["replicas"]:
         low, high = plan["folds"][row["fold"]]["test"]
         earned = sum(
