@@ -249,11 +249,13 @@ def foresight(series: Series, price: str, known: float = 0.3) -> list[str]:
 
     A note and not a refusal: only who made the column can tell.
     """
-    prices = series.values[:, series.columns.index(price)]
-    ahead = np.diff(prices)[1:]  # from row t + 1, where a decision is filled, to t + 2
+    ahead = _change(series, price)[2:]  # from row t + 1, where a decision is filled, to t + 2
     notes = []
     for i, name in enumerate(series.columns):
-        for what, values in ((name, series.values[:-2, i]), (f"the change of {name}", _change(series, i))):
+        for what, values in (
+            (name, series.values[:-2, i]),
+            (f"the change of {name}", _change(series, name)[:-2]),
+        ):
             if name == price:
                 continue
             r = _correlation(values, ahead)
@@ -265,8 +267,11 @@ def foresight(series: Series, price: str, known: float = 0.3) -> list[str]:
     return notes
 
 
-def _change(series: Series, column: int) -> np.ndarray:
-    return np.diff(series.values[:-2, column], prepend=np.nan)
+def _change(series: Series, name: str) -> np.ndarray:
+    """Of a column since the row before, [rows]; NaN where there is none, or a gap between."""
+    change = np.diff(series.values[:, series.columns.index(name)], prepend=np.nan)
+    change[series.breaks] = np.nan
+    return change
 
 
 def _correlation(x: np.ndarray, y: np.ndarray) -> float:

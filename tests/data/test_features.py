@@ -208,3 +208,6 @@ def test_a_column_that_knows_too_much_is_noted() -> None:
     notes = foresight(table(np.c_[close, knows, rng.normal(size=500)]), "close")
     assert len(notes) == 2 and notes[0].startswith("load has a correlation of 0.68")
     assert "wind" not in "".join(notes)
+    jump = np.where(np.arange(500) < 250, close, close + 1e6)  # what happened in a gap is no change
+    assert foresight(table(np.c_[jump, knows], breaks=[250]), "close")[0].startswith(notes[0][:30])
+    assert foresight(table(np.c_[jump, knows]), "close") == []  # it would drown all others
