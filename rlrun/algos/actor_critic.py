@@ -26,6 +26,7 @@ from rlrun.parts.gradient import AdamConfig
 from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import ReplayConfig, TargetSync
 from rlrun.parts.replay import Draw, Replay
+from rlrun.parts.return_scale import ReturnScale
 from rlrun.parts.returns import n_step
 from rlrun.parts.sequences import branch, masked_mean, take_steps
 from rlrun.rng import Stream
@@ -77,6 +78,7 @@ class ActorCritic(Algorithm):
         "actor_optim": "optimizer",
         "critic_optim": "optimizer",
         "sync": "optimizer",
+        "return_scale": "own",
         "replay": "replay",
         "rng": "random",
         "noise": "random",
@@ -94,7 +96,7 @@ class ActorCritic(Algorithm):
         self.spec, self.config, self.action = spec, config, spec.action
         self.rollout_steps, self.updates_per_rollout = config.cadence(spec.num_envs)
         self.gamma = number(config.gamma, spec, dtype="float64")
-        self.reward_scale = number(config.reward_scale, spec, 3)
+        self.return_scale = ReturnScale(spec, config.gamma, config.reward_scale)
         size = spec.action.size
         # The policy and the critics live in [-1, 1], so that neither noise nor the scale of
         # inputs depends on the unit of the actions.
@@ -151,7 +153,8 @@ class ActorCritic(Algorithm):
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         for network in (self.actor, *self.critics):
-            network.update_normalizer(rollout.obs, rollout.valid)
+            network.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
+        self.return_scale.take_in(rollout)
         self.replay.add(rollout)
         self.sync.collected(rollout)
         metrics: dict[str, Tensor] = {}
@@ -212,13 +215,13 @@ class ActorCritic(Algorithm):
         total, discount, last = n_step(
             window.reward, *flags, self.gamma, self.config.n_step, self.learned_steps
         )
-        return total * self.reward_scale, discount, take_steps(window.next_obs, last), last
+        return total * self.return_scale.scale, discount, take_steps(window.next_obs, last), last
 
     def critic_loss(self, critics: list[Trace], target: Tensor, learned: Rollout) -> tuple[Tensor, Tensor]:
         """Mean squared error of all critics, [R], and the mean action value in the task's units, [R]."""
         q = torch.stack([critic.out.squeeze(-1) for critic in critics])  # [critics, R, S, B]
         error = (q - target).square().sum(0)
-        mean_q = q.detach().mean(0) / self.reward_scale
+        mean_q = q.detach().mean(0) / self.return_scale.scale
         return masked_mean(error, learned.valid), masked_mean(mean_q, learned.valid)
 
 

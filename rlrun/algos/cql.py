@@ -16,7 +16,7 @@ With alpha = 0 it is plain DQN, or SAC, on logged steps.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -177,13 +177,14 @@ class CQL(Algorithm):
     def __init__(self, spec: Spec, config: CQLConfig, model: Any) -> None:
         self.config = config
         kind = ConservativeDQN if isinstance(spec.action, Discrete) else ConservativeSAC
-        self.learner: ConservativeDQN | ConservativeSAC = kind(spec, config, model)
+        self.learner: ConservativeDQN | ConservativeSAC = kind(replace(spec, num_envs=1), config, model)
         self.stochastic = self.learner.stochastic
         if isinstance(self.learner, DQN):
             self.q = self.learner.q
         if spec.dataset is not None:  # a policy that only acts has none
             self.data = LoggedReplay(spec.dataset, spec, self.learner.length)
             for steps in self.data.in_order():
+                self.learner.return_scale.take_in(steps)
                 for network in self.learner.networks:
                     network.update_normalizer(steps.obs, steps.valid)
 

@@ -23,6 +23,7 @@ from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import ReplayConfig, TargetSync
 from rlrun.parts.prioritized import PrioritizedReplay, PriorityConfig, importance, priority
 from rlrun.parts.replay import Draw, Replay
+from rlrun.parts.return_scale import ReturnScale
 from rlrun.parts.returns import n_step
 from rlrun.parts.schedules import schedule
 from rlrun.parts.sequences import mean_weight, successor, take_steps
@@ -85,6 +86,7 @@ class DQN(Algorithm):
         "replay": "replay",
         "rng": "random",
         "sync": "optimizer",
+        "return_scale": "own",
     }
 
     def __init__(self, spec: Spec, config: DQNConfig, model: Any) -> None:
@@ -93,7 +95,7 @@ class DQN(Algorithm):
         self.rollout_steps, self.updates_per_rollout = config.cadence(spec.num_envs)
 
         self.gamma = number(config.gamma, spec, dtype="float64")
-        self.reward_scale = number(config.reward_scale, spec, 3)
+        self.return_scale = ReturnScale(spec, config.gamma, config.reward_scale)
         self.eta = number(config.priority.eta, spec, 2)
         heads = [nn.Head(self.actions, 1.0)]
         init = Stream(spec.seeds, "init")
@@ -133,10 +135,11 @@ class DQN(Algorithm):
 
     def q(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
         """Action values [R, N, A], in units of the task's own rewards."""
-        return self.net.step(obs, memory, first)[0] / self.reward_scale
+        return self.net.step(obs, memory, first)[0] / self.return_scale.scale
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
-        self.net.update_normalizer(rollout.obs, rollout.valid)
+        self.net.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
+        self.return_scale.take_in(rollout)
         self.replay.add(rollout)
         self.sync.collected(rollout)
         if len(self.replay) < max(self.config.learning_starts, 1) or self.replay.size < self.length:
@@ -177,7 +180,8 @@ class DQN(Algorithm):
             next_value = v.next_target_q.gather(-1, best).squeeze(-1)
         else:
             next_value = v.next_target_q.amax(-1)
-        target_q = self.reward_scale * v.total + v.discount * next_value
+        scale = self.return_scale.scale
+        target_q = scale * v.total + v.discount * next_value
         kind = torch.nn.functional.huber_loss if self.config.loss == "huber" else torch.nn.functional.mse_loss
         loss = kind(q, target_q, reduction="none")
         penalty = self.penalty(v.q, q)
@@ -188,7 +192,7 @@ class DQN(Algorithm):
         if beta is not None and "probability" in batch.info:
             weight = mean * importance(batch.info["probability"], beta).unsqueeze(1).to(mean)
         error = (q.detach() - target_q) * v.valid
-        return (loss * weight).sum((1, 2)), (q.detach() / self.reward_scale * mean).sum((1, 2)), error
+        return (loss * weight).sum((1, 2)), (q.detach() / scale * mean).sum((1, 2)), error
 
     def penalty(self, every_q: Tensor, q: Tensor) -> Tensor | None:
         """What a variant adds to the loss [R, S, B], by all action values and that of the action taken."""

@@ -118,7 +118,9 @@ class Ensemble(Stateful):
         config = self.config
         target, valid = _changes(rollout), rollout.valid
         self.targets.update(target, valid & target.isfinite().all(-1))
-        self.net.update_normalizer(*(x.repeat_interleave(self.members, 0) for x in (rollout.obs, valid)))
+        self.net.update_normalizer(
+            rollout.obs.repeat_interleave(self.members, 0), valid.repeat_interleave(self.members, 0)
+        )
         self.replay.add(rollout)
         if len(self.replay) < max(config.learning_starts, 1):
             return {}

@@ -25,11 +25,11 @@ from rlrun.lazy import torch
 from rlrun.parts.distributions import action_head
 from rlrun.parts.gradient import GradientConfig
 from rlrun.parts.numbers import number
+from rlrun.parts.return_scale import AUTO, ReturnScale
 from rlrun.parts.returns import gae
 from rlrun.parts.sequences import successor
 from rlrun.registry import register
 from rlrun.rng import Stream
-from rlrun.state import Stateful
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -112,7 +112,7 @@ class PPO(Algorithm):
         self.networks = {"actor": self.actor} | ({"critic": self.critic} if self.critic else {})
         self.nets = torch.nn.ModuleDict({**self.networks, "head": self.head.parameters})
         self.optim = config.adam(self.nets)
-        self.return_scale = ReturnScale(spec, number(config.gamma, spec, 3))
+        self.return_scale = ReturnScale(spec, config.gamma, AUTO if config.normalize_returns else 1.0)
         self.rng = Stream(spec.seeds, "minibatches", spec.device)
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
         self.recurrent = self.actor.recurrent
@@ -173,7 +173,7 @@ class PPO(Algorithm):
         ]
         # Only now, so that the first minibatch sees the policy that acted.
         for net in self.networks.values():
-            net.update_normalizer(rollout.obs, rollout.valid)
+            net.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
         return {tag: torch.stack([metrics[tag] for metrics in steps]).mean(0) for tag in steps[0]}
 
     def gradient_step(self, batch: Batch, learning_rate: Tensor) -> dict[str, Tensor]:
@@ -184,7 +184,8 @@ class PPO(Algorithm):
     def prepare(self, rollout: Rollout) -> Batch:
         """What is learned from, in chunks: fields [R, C, L, ...] and memories [R, C, ...]."""
         # Advantages, and the targets of the value: what gae says on top of what was thought.
-        reward = self.return_scale(rollout) if self.config.normalize_returns else rollout.reward
+        self.return_scale.take_in(rollout)
+        reward = rollout.reward * self.return_scale.scale
         with torch.no_grad():
             value, next_value = self.values(rollout)
         advantage = gae(
@@ -283,36 +284,3 @@ class PPO(Algorithm):
         if self.critic is None:
             return out, out[..., -1]
         return out, self.critic(batch["obs"], memory[self.leaves :], *inputs)[0][..., -1]
-
-
-class ReturnScale(Stateful):
-    """Rewards divided by the running deviation of the discounted return, per replica.
-
-    The mean is not subtracted, so a reward keeps its sign. The return under way in each env
-    is carried from rollout to rollout. Of a policy that only acts, what is left is the unit
-    of its values: `scale` [R, 1, 1], 1 where nothing is scaled.
-    """
-
-    saved: ClassVar = {"running": "optimizer", "norm": "normalizer"}
-
-    def __init__(self, spec: Spec, gamma: Any) -> None:
-        self.gamma = gamma
-        dtype = getattr(torch, spec.dtype)
-        self.running = torch.zeros(spec.replicas, spec.num_envs, dtype=dtype, device=spec.device)
-        self.norm = nn.RunningNorm(spec.replicas, 1, dtype, spec.device)
-
-    def __call__(self, rollout: Rollout) -> Tensor:
-        """Take in a rollout, and return its rewards scaled, [R, T, N]."""
-        running, rows = self.running, []
-        decay = self.gamma * ~rollout.first
-        for reward, keep in zip(rollout.reward.unbind(1), decay.unbind(1), strict=True):
-            running = torch.addcmul(reward, keep, running)
-            rows.append(running)
-        self.running.copy_(running)
-        self.norm.update(torch.stack(rows, 1).unsqueeze(-1), rollout.valid)
-        return rollout.reward * self.scale
-
-    @property
-    def scale(self) -> Tensor:
-        """What rewards are multiplied by, [R, 1, 1]."""
-        return self.norm.scale

@@ -23,6 +23,7 @@ from rlrun.lazy import torch
 from rlrun.parts.distributions import action_head
 from rlrun.parts.gradient import GradientConfig
 from rlrun.parts.numbers import number
+from rlrun.parts.return_scale import AUTO, ReturnScale
 from rlrun.parts.returns import discounted
 from rlrun.parts.sequences import masked_mean
 from rlrun.registry import register
@@ -40,6 +41,7 @@ class ReinforceConfig(GradientConfig):
         choices=("none", "mean", "value"),
     )
     normalize: bool = key("then divide them by the root of their mean square")
+    normalize_returns: bool = key("divide rewards by the running deviation of the discounted return")
     ent_coef: float = key("weight of the entropy bonus", min=0, per_replica=True)
     log_std: float = key(
         "where a Gaussian policy's log deviation begins, in half widths of the bounds", per_replica=True
@@ -55,7 +57,7 @@ class Reinforce(Algorithm):
     stochastic = True
     takes_memory = True
     takes_masks = True
-    saved: ClassVar = {"nets": "weights", "optim": "optimizer"}
+    saved: ClassVar = {"nets": "weights", "optim": "optimizer", "return_scale": "own"}
     obs_kinds = ("box", "discrete", "multi_discrete")
     action_kinds = ("discrete", "multi_discrete", "box")
 
@@ -64,6 +66,7 @@ class Reinforce(Algorithm):
         self.head = action_head(spec, config.log_std)
         self.gamma = number(config.gamma, spec, dtype="float64")
         self.ent_coef = number(config.ent_coef, spec)
+        self.return_scale = ReturnScale(spec, config.gamma, AUTO if config.normalize_returns else 1.0)
         init = Stream(spec.seeds, "init")
         self.policy = nn.build_network(model, spec.obs, [nn.Head(self.head.size, 0.01)], init, spec)
         networks = {"policy": self.policy}
@@ -96,16 +99,18 @@ class Reinforce(Algorithm):
         return Act(action, self.policy.remember(after, action), extras)
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
+        self.return_scale.take_in(rollout)
         loss, metrics = self.loss(rollout)
         grad_norm = self.optim.step(loss, self.learning_rate(step))
         for net in self.networks:
-            net.update_normalizer(rollout.obs, rollout.valid)
+            net.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
         return metrics | {"train/grad_norm": grad_norm}
 
     def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of each replica [R], a mean over its valid steps, and detached metrics."""
         config, valid = self.config, rollout.valid
-        returns = discounted(rollout.reward, rollout.ended, self.gamma)  # [R, T, N]
+        scale = self.return_scale.scale
+        returns = discounted(rollout.reward * scale, rollout.ended, self.gamma)  # [R, T, N]
         out, *values = (  # an episode's start clears the memory: it begins as zeros
             net(rollout.obs, net.initial_memory(valid.shape[2]), rollout.first, rollout.action)[0]
             for net in self.networks
@@ -118,7 +123,7 @@ class Reinforce(Algorithm):
             error = masked_mean((value[..., 0] - returns).square(), valid)
             weight = returns - value[..., 0].detach()
             loss = loss + error
-            metrics["loss/value"] = error.detach()
+            metrics["loss/value"] = error.detach() / scale.view(-1).square()  # in the task's own unit
         if config.baseline == "mean":
             weight = returns - masked_mean(returns, valid)[:, None, None]
         if config.normalize:  # returns that all equal their mean, or just one: 0

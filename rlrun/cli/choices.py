@@ -14,7 +14,7 @@ from rlrun.config.keys import legible, printable
 from rlrun.config.run import REGISTERED, place
 from rlrun.config.vocabulary import hint
 
-LISTED = (*REGISTERED, "experiment")
+LISTED = (*REGISTERED, "experiment", "tuned")
 
 
 def listed(arguments: list[str], as_json: bool) -> int:
@@ -38,7 +38,11 @@ def listed(arguments: list[str], as_json: bool) -> int:
         if recipes:
             print(legible(g))
             lines = {printable(name): printable(line) for name, line in recipes.items()}
-            print(legible(_algorithms(lines, broken[g]) if g == "algo" else columns(list(lines.items()))))
+            if g == "algo":
+                table = _algorithms(lines, broken[g])
+            else:
+                table = _presets(lines) if g == "tuned" else columns(list(lines.items()))
+            print(legible(table))
         elif group:
             nothing = (
                 f"no {group} is there beside what every run has; a plug-in brings conf/{group}/NAME.yaml"
@@ -78,6 +82,18 @@ def _algorithms(lines: Mapping[str, str], broken: Container[str]) -> str:
     return columns([head, *(row for group in groups for row in group)])
 
 
+def _presets(lines: Mapping[str, str]) -> str:
+    """The recipes under conf/tuned: name, the algorithm and the task that choose it, why it is as it is."""
+    from rlrun.config import catalog
+
+    rows = [("", "applies with", "", "")]
+    for name, line in lines.items():
+        algo, env = catalog.tuned(name)
+        key = "env" if env in catalog.recipes("env") else "env.id"
+        rows.append((f"  {name}", f"algo={algo}", f"{key}={env}", line))
+    return columns(rows)
+
+
 def describe(arguments: list[str], as_json: bool) -> int:
     from rlrun.config import catalog
 
@@ -85,6 +101,9 @@ def describe(arguments: list[str], as_json: bool) -> int:
     parser.add_argument("name", nargs="?", help="such as dqn or algo/dqn; the main keys if left out")
     name = parser.parse_args(arguments).name
     found = catalog.find(name) if name else [("", "")]
+    preset = name.removeprefix("tuned/") if name else ""
+    if preset in catalog.recipes("tuned") and not found:
+        return _describe_preset(preset, as_json)
     if not found:
         raise ConfigError(
             f"nothing is called {name!r}",
@@ -100,8 +119,11 @@ def describe(arguments: list[str], as_json: bool) -> int:
         if recipe["sets"]:
             print(legible("  sets " + ", ".join(f"{k}={v}" for k, v in recipe["sets"].items())))
         if recipe["tuned"]:
-            tuned = ", ".join(recipe["tuned"])
-            print(legible(f"  tuned values apply with {tuned}; '~tuned' leaves them out"))
+            print("  tuned values apply with, where '~tuned' leaves them out,")
+            for other, changes in recipe["tuned"].items():
+                print(
+                    legible(f"    {other}: " + " ".join(f"{key}={value}" for key, value in changes.items()))
+                )
         rows = [("key", "value", "may be", "meaning")]
         rows += [(k["key"], json.dumps(k["value"]), k["allowed"], k["doc"]) for k in recipe["keys"]]
         print(legible(columns(rows) if recipe["keys"] else "  it has no keys"))
@@ -123,14 +145,51 @@ def _description(group: str, recipe: str) -> dict[str, Any]:
     }
 
 
-def _tuned(group: str, recipe: str) -> list[str]:
-    """With what conf/tuned has values for a recipe: it holds ALGO_ENV.yaml for some pairs."""
+def _describe_preset(name: str, as_json: bool) -> int:
+    """What a recipe under conf/tuned changes, and when it applies."""
     from rlrun.config import catalog
 
-    there, algos, envs = (catalog.recipes(each) for each in ("tuned", "algo", "env"))
-    if group == "algo":
-        return [f"env={env}" for env in envs if f"{recipe}_{env}" in there]
-    return [f"algo={algo}" for algo in algos if group == "env" and f"{algo}_{recipe}" in there]
+    algo, env = catalog.tuned(name)
+    line, changes = catalog.headline(catalog.recipes("tuned")[name]), _changes(name)
+    if as_json:
+        print(json.dumps({"tuned": name, "algo": algo, "env": env, "line": line, "sets": changes}))
+        return 0
+    print(legible(f"tuned={name}\n  {line}"))
+    print(legible(f"  applies with algo={algo} env={env}, and through env=gym; '~tuned' leaves it out"))
+    rows = [("key", "value"), *((key, json.dumps(value)) for key, value in changes.items())]
+    print(legible(columns(rows)))
+    return 0
+
+
+def _changes(name: str) -> dict[str, Any]:
+    """The keys that a recipe under conf/tuned sets, with their values."""
+    from omegaconf import OmegaConf
+
+    from rlrun.config import catalog
+    from rlrun.config.explain import tree_keys
+
+    cfg = OmegaConf.load(catalog.recipes("tuned")[name])
+    values = {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg)}
+    return {
+        key: OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+        for key, value in values.items()
+        if not OmegaConf.is_dict(value)
+    }
+
+
+def _tuned(group: str, recipe: str) -> dict[str, dict[str, Any]]:
+    """With what conf/tuned has values for a recipe, and those: it holds ALGO_ENV.yaml for some pairs."""
+    from rlrun.config import catalog
+
+    place = {"algo": 0, "env": 1}.get(group)
+    if place is None:
+        return {}
+    pairs = {name: catalog.tuned(name) for name in catalog.recipes("tuned")}
+    return {
+        f"env={pair[1]}" if group == "algo" else f"algo={pair[0]}": _changes(name)
+        for name, pair in pairs.items()
+        if pair[place] == recipe
+    }
 
 
 def _keys(schema: type, values: dict[str, Any], prefix: str) -> list[dict[str, Any]]:

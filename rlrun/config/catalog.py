@@ -55,6 +55,43 @@ def recipes(group: str) -> dict[str, Path]:
     return {path.stem: path for path in sorted(files, key=lambda path: path.stem) if path.is_file()}
 
 
+_NATIVE = {  # ids of Gymnasium's whose task is one of our own envs
+    "Acrobot-v1": "acrobot",
+    "CartPole-v1": "cartpole",
+    "CliffWalking-v1": "cliff_walking",
+    "FrozenLake-v1": "frozen_lake",
+    "FrozenLake8x8-v1": "frozen_lake_8x8",
+    "Pendulum-v1": "pendulum",
+    "Taxi-v4": "taxi",
+}
+
+
+def preset(algo: str, env: str, env_id: str) -> str:
+    """The recipe under conf/tuned for an algorithm on an env that has none of its own name; '' for none.
+
+    The task decides. A Gymnasium id (or '') means our own env that is the same task, a recipe with
+    that id, or a file of its own, ALGO_ID.yaml; and whatever begins with env=series is a series.
+    """
+    there = recipes("tuned")
+    names = [_NATIVE.get(env_id, ""), env_id.replace("/", "-")] if env_id else []
+    names += [name for name in _lineage("env", env) if name == "series"]
+    if env_id and not any(f"{algo}_{name}" in there for name in names):
+        says = re.compile(rf"^id: *[\"']?{re.escape(env_id)}[\"']? *$", re.MULTILINE)
+        names = [
+            name
+            for name, path in recipes("env").items()
+            if f"{algo}_{name}" in there and says.search(path.read_text(encoding="utf-8", errors="replace"))
+        ]
+    return next((f"{algo}_{name}" for name in names if f"{algo}_{name}" in there), "")
+
+
+def tuned(name: str) -> tuple[str, str]:
+    """The algorithm and the env (or the Gymnasium id) that a recipe under conf/tuned is for."""
+    algos = [algo for algo in recipes("algo") if name.startswith(f"{algo}_")]
+    algo = max(algos, key=len, default="")
+    return algo, name[len(algo) + 1 :]
+
+
 def ours(path: Path) -> bool:
     """Whether a recipe came with rlrun, and so is known to compose."""
     return path.is_relative_to(conf_dir())
@@ -77,7 +114,7 @@ def entry(group: str, recipe: str) -> Entry | None:
     None where the text does not say; what it `imports` and the schema's module are imported.
     """
     import_modules(imports(group, recipe))
-    for text in _lineage(group, recipe):
+    for text in _lineage(group, recipe).values():
         if schema := re.search(rf"^ *- +/schema/{group}/([\w.-]+)@", text, re.MULTILINE):
             return load(group, schema[1])
     return None
@@ -87,19 +124,19 @@ def imports(group: str, recipe: str) -> list[str]:
     """The modules that a recipe and those that it begins with name, told from their text."""
     item = r"[\"']?[\w.]+[\"']?"
     lists = rf"^imports:\s*(\[[^\]]*\]|(?:\s*- +{item} *)+|{item})"
-    texts = [re.sub(r"#.*", "", text) for text in _lineage(group, recipe)]
+    texts = [re.sub(r"#.*", "", text) for text in _lineage(group, recipe).values()]
     found = [named[1] for text in texts if (named := re.search(lists, text, re.MULTILINE))]
     return [name for text in found for name in re.findall(r"[\w.]+", text)]
 
 
-def _lineage(group: str, recipe: str) -> list[str]:
-    """The texts of a recipe, of the one that it begins with, and so on."""
+def _lineage(group: str, recipe: str) -> dict[str, str]:
+    """The texts of a recipe, of the one that it begins with, and so on, by name."""
     files, texts = recipes(group), dict[str, str]()
     while recipe in files and recipe not in texts:
         text = texts[recipe] = files[recipe].read_text(encoding="utf-8", errors="replace")
         parent = re.search(r"^ *- +([\w.-]+)$", text.partition("defaults:")[2], re.MULTILINE)
         recipe = parent[1] if parent else ""
-    return list(texts.values())
+    return texts
 
 
 def kinds(group: str) -> list[str]:

@@ -89,7 +89,11 @@ def member(group: str, recipe: str) -> tuple[type, dict[str, Any], dict[str, Any
 def fault(group: str, recipe: str) -> str:
     """Why a recipe cannot be composed, in a line; '' where it can be. Imports what it names."""
     try:
-        with composed([f"{group}={recipe}"]) as cfg:
+        words = [f"{group}={recipe}"]
+        if group == "tuned":  # of keys that its own algorithm and env have
+            pairs = zip(("algo", "env"), catalog.tuned(recipe), strict=True)
+            words += [f"{part}={name}" for part, name in pairs if name in catalog.recipes(part)]
+        with composed(words) as cfg:
             if group in GROUPS:
                 _kind(cfg, group, {group: recipe})
             elif group in REGISTERED:

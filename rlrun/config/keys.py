@@ -60,16 +60,18 @@ def key(
     above: float | None = None,
     below: float | None = None,
     choices: Sequence[Any] | None = None,
+    word: str | None = None,
     per_replica: bool = False,
     path: bool = False,
 ) -> Any:
     """A config field: its meaning, and the closed or open bounds of its value.
 
     The bounds of a list are those of its elements. A None value, where the type admits it,
-    passes every bound. `per_replica` says that an algorithm reads it through
-    `rlrun.parts.numbers`, so that it may differ between replicas; `path`, that it names a file or folder.
+    passes every bound; so does `word`, the one text that may stand for a number. `per_replica`
+    says that an algorithm reads it through `rlrun.parts.numbers`, so that it may differ between
+    replicas; `path`, that it names a file or folder.
     """
-    bounds = {"min": min, "max": max, "above": above, "below": below, "choices": choices}
+    bounds = {"min": min, "max": max, "above": above, "below": below, "choices": choices, "word": word}
     known = {k: v for k, v in bounds.items() if v is not None}
     return field(metadata={"doc": doc, "per_replica": per_replica, "path": path} | known)
 
@@ -100,6 +102,10 @@ def _broken(value: Any, bounds: Mapping[str, Any]) -> list[str]:
     if "choices" in bounds and value not in bounds["choices"]:
         near = hint(str(value), map(str, bounds["choices"]))
         return ["it must be one of " + _listing(bounds["choices"]) + (near and f"; {near}")]
+    if "word" in bounds and isinstance(value, str) and value != bounds["word"]:
+        limits = ", ".join(f"{_BOUNDS[k]} {bounds[k]}" for k in _BOUNDS if k in bounds)
+        near = hint(value, [bounds["word"]])
+        return [f"it must be a number {limits}, or {bounds['word']}" + (near and f"; {near}")]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         tests = {
             "min": lambda b: value >= b,
@@ -149,7 +155,8 @@ def allowed(f: Field[Any], hint: Any) -> str:
     if "choices" in bounds:
         null = " or null" if type(None) in typing.get_args(hint) else ""
         return "one of " + _listing(bounds["choices"]) + null
-    return ", ".join([words(hint), *(f"{_BOUNDS[k]} {bounds[k]}" for k in _BOUNDS if k in bounds)])
+    kind = f"{bounds['word']} or a number" if "word" in bounds else words(hint)
+    return ", ".join([kind, *(f"{_BOUNDS[k]} {bounds[k]}" for k in _BOUNDS if k in bounds)])
 
 
 def meaning(schema: type, name: str, path: str) -> str:

@@ -64,6 +64,8 @@ def from_dict(data: Any) -> RunConfig:
     data = {"listener": {}, "episode_limit": 100_000} | _section(data, "")
     if isinstance(env := data.get("env"), dict) and env.get("kind") == "gym":
         data["env"] = _PROCESSES | env
+    if isinstance(algo := data.get("algo"), dict) and algo.get("kind") == "reinforce":
+        data["algo"] = {"normalize_returns": False} | algo
     members = {group: _member(data.get(group, {}), group, group) for group in GROUPS}
     listeners = _section(data["listener"], "listener")
     members["listener"] = {

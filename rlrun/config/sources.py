@@ -171,6 +171,8 @@ class Loader(ConfigLoaderImpl):
             if group == "model":
                 YamlSource.model = names[-1]
         cfg = super().load_configuration(config_name, overrides, *args, **kwargs)
+        if preset := self._preset(cfg, overrides):
+            cfg = super().load_configuration(config_name, [*overrides, f"tuned={preset}"], *args, **kwargs)
         out = cfg._get_node("out", validate_access=False)
         if isinstance(out, ValueNode) and str(out._value()).startswith("~"):  # hydra.sweep.dir is in it
             cfg.out = os.path.expanduser(str(out._value()))
@@ -180,6 +182,19 @@ class Loader(ConfigLoaderImpl):
                 if module not in imports:
                     imports.append(module)
         return cfg
+
+    def _preset(self, cfg: DictConfig, overrides: list[str]) -> str:
+        """What `conf/tuned` has for a task that is asked for by another name, where nobody chose."""
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        chosen = OmegaConf.select(cfg, "hydra.runtime.choices") or {}
+        env_id = OmegaConf.select(cfg, "env.id", throw_on_missing=False)
+        if chosen.get("tuned") in catalog.recipes("tuned"):
+            return ""
+        if any(override.key_or_group == "tuned" for override in parsed):
+            return ""
+        if not isinstance(env_id, str) or OmegaConf.select(cfg, "env.kwargs"):
+            env_id = ""  # other arguments make another task
+        return catalog.preset(str(chosen.get("algo")), str(chosen.get("env")), env_id)
 
 
 class SearchPath(SearchPathPlugin):

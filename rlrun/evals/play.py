@@ -99,7 +99,7 @@ class AlgorithmPlayer:
         how = self._how
         if mask is not None and self._algo.takes_masks:
             how = {**how, "mask": torch.from_numpy(mask).to(self._device)}
-        with torch.no_grad():
+        with torch.inference_mode():
             seen = torch.from_numpy(obs).to(self._device, self._dtype)
             act = self._algo.act(seen, self._memory, torch.from_numpy(first).to(self._device), **how)
         self._memory = act.memory
@@ -160,7 +160,7 @@ def run_episodes(
         trace = {name: [] for name in record}
         seeds_now = child(base, index)
         for now in play(env, player, seeds_now, asked=asked, options=options, limit=limit, dtype=dtype):
-            total["return"] += np.where(now.counts, now.reward, 0.0)
+            total["return"] += now.reward * now.counts
             total["length"] += now.counts
             for name in names:
                 total[name] += np.where(now.counts, np.asarray(now.info[name]).reshape(lead), 0.0)

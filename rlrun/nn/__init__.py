@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from rlrun.nn.network import Network as Network
     from rlrun.nn.network import Plan as Plan
     from rlrun.nn.network import build_network as build_network
+    from rlrun.nn.norm import ENOUGH as ENOUGH
     from rlrun.nn.norm import RunningNorm as RunningNorm
     from rlrun.nn.optim import Adam as Adam
     from rlrun.nn.optim import flatten as flatten
@@ -38,6 +39,7 @@ _HOME = {
     "Adam": "optim",
     "Conv": "conv",
     "Copies": "reference",
+    "ENOUGH": "norm",
     "Encoding": "encoding",
     "GRU": "gru",
     "Head": "network",

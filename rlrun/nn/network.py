@@ -291,11 +291,14 @@ class Network(nn.Module):
         """The memory after `step`, with the action [R, N, ...] that was then taken."""
         return memory if self._previous is None else (*memory[:-1], action)
 
-    def update_normalizer(self, obs: Tensor, valid: Tensor) -> None:
-        """Let the normaliser learn from obs [R, T, N, ...] where valid [R, T, N]; for `update` only."""
+    def update_normalizer(self, obs: Tensor, valid: Tensor, enough: int | None = None) -> None:
+        """Let the normaliser learn from obs [R, T, N, ...] where valid [R, T, N]; for `update` only.
+
+        Of `enough` rows at most: the experience of a policy that learns changes, logged steps do not.
+        """
         if self.norm is not None:
             R, T, N = valid.shape
-            self.norm.update(self._obs(obs).view(R, T, N, -1), valid)
+            self.norm.update(self._obs(obs).view(R, T, N, -1), valid, enough)
 
     def target(self) -> Network:
         """A frozen copy of the weights that shares the normaliser: a target network."""

@@ -44,7 +44,7 @@ def varying(config: Any, path: str = "algo.") -> Iterator[str]:
         value = getattr(config, f.name)
         if is_dataclass(value):
             yield from varying(value, f"{path}{f.name}.")
-        elif f.metadata.get("per_replica") and value is not None:
+        elif f.metadata.get("per_replica") and isinstance(value, (int, float)):
             yield path + f.name
 
 

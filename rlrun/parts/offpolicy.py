@@ -11,6 +11,7 @@ import numpy as np
 from rlrun.config import key
 from rlrun.core import Rollout
 from rlrun.lazy import torch
+from rlrun.parts.return_scale import AUTO
 from rlrun.state import copy_leaves
 
 if TYPE_CHECKING:
@@ -105,7 +106,12 @@ class BufferConfig:
 class SequenceConfig:
     """Which part of a sequence is learned from, and towards what."""
 
-    reward_scale: float = key("rewards are multiplied by this before learning", above=0, per_replica=True)
+    reward_scale: float | int | str = key(
+        "rewards are multiplied by this before learning; auto: by one over the return's running deviation",
+        above=0,
+        word=AUTO,
+        per_replica=True,
+    )
     n_step: int = key("steps of reward in a target", min=1)
     sequence_length: int = key("with memory: steps of a sequence that are learned from", min=1)
     burn_in: int = key("with memory: steps before them that only refresh it", min=0)

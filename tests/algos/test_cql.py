@@ -235,7 +235,7 @@ def test_data_are_shared_and_in_no_checkpoint() -> None:
     algo = make(Discrete(3), reward_scale=0.5)
     data = logged(Discrete(3))
     assert algo.data.steps["reward"].tolist() == data.reward.tolist()
-    assert algo.learner.reward_scale == 0.5  # scaled when they are learned from
+    assert (algo.learner.return_scale.scale == 0.5).all()  # scaled when they are learned from
     steps = next(algo.data.in_order())
     assert steps.obs.shape == (2, 300, 1, 2) and steps.obs[0].data_ptr() == steps.obs[1].data_ptr()
     assert not any(leaf.shape[1:2] == (300,) for leaf in algo.state().values())

@@ -13,7 +13,7 @@ from probes import probe
 from support import QUIET, Trial
 from torch import Tensor, nn
 
-from rlrun.algos.ppo import PPO, ReturnScale
+from rlrun.algos.ppo import PPO
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.core import Rollout, Spec
@@ -158,7 +158,7 @@ def lone(**changes: Any) -> PPO:
 
 def test_advantages_and_targets_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     """A terminated step bootstraps nothing, a truncated one from its true successor."""
-    algo = lone(gamma=0.5, gae_lambda=0.5, rollout_steps=4)
+    algo = lone(gamma=0.5, gae_lambda=0.5, rollout_steps=4, normalize_returns=False)
     rollout = hand_rollout([1.0, 2.0, 3.0, 4.0], [False, True, False, False], [False, False, True, False])
     value = torch.tensor([10.0, 20.0, 30.0, 40.0], dtype=torch.float64).view(1, 4, 1)
     monkeypatch.setattr(algo, "values", lambda _: (value, value + 100.0))
@@ -196,28 +196,6 @@ def test_minibatches_use_every_step_once_in_an_order_of_each_replica(count: int)
     assert not torch.equal(seen[0], seen[1] - 64)
     again = torch.cat([batch["advantage"] for batch in algo.minibatches(data)], -1)[:, 0]
     assert not torch.equal(again, seen)
-
-
-def test_return_scale_is_the_deviation_of_the_running_discounted_return() -> None:
-    """A slow reference over three rollouts, with episode ends inside and steps that do not count."""
-    generator = torch.Generator().manual_seed(0)
-    spec = Spec(Discrete(2), Discrete(2), 3, (1, 2), 100, dtype="float64")
-    scale, running, seen = ReturnScale(spec, 0.9), np.zeros((2, 3)), [[], []]
-    for _ in range(3):
-        reward = torch.randn(2, 7, 3, generator=generator, dtype=torch.float64) * 5.0 + 3.0
-        first = torch.rand(2, 7, 3, generator=generator) < 0.3
-        valid = torch.rand(2, 7, 3, generator=generator) < 0.8
-        blank = torch.zeros_like(first)
-        scaled = scale(Rollout(reward, reward, reward, blank, blank, reward, first, valid))
-        for r in range(2):
-            for t in range(7):
-                for n in range(3):
-                    running[r, n] = reward[r, t, n] + (0.0 if first[r, t, n] else 0.9 * running[r, n])
-                    if valid[r, t, n]:
-                        seen[r].append(running[r, n])
-        deviation = torch.tensor([np.std(values) for values in seen]).view(2, 1, 1)
-        torch.testing.assert_close(scaled, reward / deviation)
-    assert torch.equal(scaled.sign(), reward.sign())
 
 
 # The loss
@@ -306,7 +284,8 @@ def test_steps_that_are_not_valid_change_nothing() -> None:
 # The whole update
 
 
-A2C = ("algo=a2c", "model.hidden=[8]", "algo.ent_coef=0.01")
+PLAIN = ("model.normalize_obs=false", "algo.normalize_returns=false")
+A2C = ("algo=a2c", "model.hidden=[8]", "algo.ent_coef=0.01", *PLAIN)
 
 
 @pytest.mark.parametrize(
@@ -316,7 +295,7 @@ A2C = ("algo=a2c", "model.hidden=[8]", "algo.ent_coef=0.01")
         ((*A2C, "algo.gae_lambda=1.0", "algo.clip_range=0.001", "algo.shared=true"), None),
         ((*A2C, "env=pendulum", "model.normalize_obs=true"), None),
         (A2C, probe("corridor", action="multi_discrete")),
-        (("algo=actor_critic", "model.hidden=[8]", "algo.rollout_steps=1"), None),
+        (("algo=actor_critic", "model.hidden=[8]", "algo.rollout_steps=1", *PLAIN), None),
         (("algo=lstm_a2c", *LSTM[1:], "algo.normalize_returns=false"), None),
         (("algo=lstm_a2c", *LSTM[1:], "algo.normalize_returns=false", "algo.shared=false"), None),
     ],
@@ -392,7 +371,7 @@ class Reference(nn.Module):
 def test_update_equals_a_plain_implementation_for_each_replica() -> None:
     """Five rollouts on the pendulum, with its own loops, torch's Adam, clipping and distributions."""
     overrides = ("algo.ent_coef=0.01", "algo.epochs=3", "algo.n_minibatches=4", "algo.max_grad_norm=0.3")
-    run = trial(*MLP, "env=pendulum", "algo.normalize_returns=false", *overrides)
+    run = trial(*MLP, "env=pendulum", *PLAIN, *overrides)
     algo = run.algo
     assert isinstance(algo, PPO)
     config, models, optimizers = algo.config, [], []

@@ -66,7 +66,7 @@ def reference_loss(algo: Reinforce, rollout: Rollout, r: int) -> Tensor:
     logs, returns = [], []
     for n in range(rollout.valid.shape[2]):
         own = log_probs(algo, rollout, r, n)
-        rewards = rollout.reward[r, : len(own), n].tolist()
+        rewards = (rollout.reward[r, : len(own), n] * algo.return_scale.scale[r].item()).tolist()
         returns += [
             sum(algo.config.gamma**k * reward for k, reward in enumerate(rewards[t:]))
             for t in range(len(own))
@@ -91,7 +91,7 @@ def reference_loss(algo: Reinforce, rollout: Rollout, r: int) -> Tensor:
             "algo.gamma=0.9",
             "model.normalize_obs=true",
         ),
-        ("env=pendulum", "env.max_steps=6"),
+        ("env=pendulum", "env.max_steps=6", "algo.normalize_returns=true"),
         ("env=cartpole_masked", "model=lstm", "model.hidden_size=5", "model.previous_action=true"),
     ],
     ids=" ".join,

@@ -597,7 +597,8 @@ def test_running_norm_equals_numpy_over_all_valid_rows(sizes, seed):
         np.testing.assert_allclose(norm.mean[r], mean, rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(norm.var[r], var, rtol=1e-10, atol=1e-12)
         x = numbers(R, 4, F) * 100
-        expected = np.clip((x[r].numpy() - mean) / np.sqrt(var + 1e-8), -10, 10)
+        deviation = np.where(var > 1e-12 * mean**2, np.sqrt(var), 1.0)
+        expected = np.clip((x[r].numpy() - mean) / deviation, -10, 10)
         np.testing.assert_allclose(norm.normalise(x)[r], expected, rtol=1e-9, atol=1e-9)
 
 
@@ -608,6 +609,38 @@ def test_running_norm_is_exact_far_from_zero_and_clips():
         norm.update(part, torch.ones(part.shape[:2], dtype=torch.bool))
     assert norm.var.item() == pytest.approx(x.var(correction=0).item(), rel=1e-6)
     assert norm.normalise(torch.tensor([[[2e6], [-2e6]]])).flatten().tolist() == [10.0, -10.0]
+
+
+@pytest.mark.parametrize("scale,shift", [(1e-3, 0.0), (1e3, 0.0), (1e-9, 0.0), (1.0, 100.0)])
+def test_running_norm_knows_no_unit(scale, shift):
+    """What it gives is the same whatever the observations are measured in, up to float32's rounding."""
+    x, valid = numbers(1, 500, 3).float(), torch.ones(1, 500, dtype=torch.bool)
+    plain, other = (nn.RunningNorm(1, 3, torch.float32) for _ in range(2))
+    plain.update(x, valid)
+    other.update(x * scale + shift, valid)
+    torch.testing.assert_close(other.normalise(x * scale + shift), plain.normalise(x), rtol=2e-4, atol=2e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, -1e6])
+def test_a_feature_that_never_varies_is_only_shifted(value):
+    norm = nn.RunningNorm(1, 1, torch.float32)
+    for rows in (3, 170):
+        norm.update(torch.full((1, rows, 1), value), torch.ones(1, rows, dtype=torch.bool))
+    assert norm.scale.item() == 1.0 and abs(norm.normalise(torch.full((1, 1, 1), value)).item()) < 0.1
+
+
+def test_running_norm_stands_still_after_enough_rows_of_each_replica():
+    norm, lone = nn.RunningNorm(2, 3, torch.float64), nn.RunningNorm(1, 3, torch.float64)
+    chunks = [numbers(2, 10, 3, seed=k) + k for k in range(9)]
+    valid = torch.ones(2, 10, dtype=torch.bool)
+    valid[0, 4:] = False  # 4 rows a chunk, and 10
+    for k, x in enumerate(chunks):
+        norm.update(x, valid, 30)
+        lone.update(x[:1], valid[:1], 30)
+        if k == 2:
+            reached = norm.mean[1].clone()
+    assert norm.count.tolist() == [32, 30] and torch.equal(norm.mean[1], reached)
+    assert torch.equal(norm.mean[:1], lone.mean) and torch.equal(norm.scale[:1], lone.scale)
 
 
 def test_a_replicas_statistics_are_its_own():
