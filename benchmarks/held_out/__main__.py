@@ -1,0 +1,111 @@
+"""Defaults against defaults: every row of rows.py with our recipes as they stand, beside the peers'.
+
+    make heldout                                  # goes on where it stopped
+    PYTHONPATH=benchmarks python -m held_out ppo Taxi    # the rows that have all of these words
+
+Without presets (`~tuned`), 5 seeds from 1, final policies on fresh episodes; the peers' scores are
+those of sb3.json, made once by sb3.py. A row is run again when its config has changed. Rows whose
+packages are missing are left out by name. The table is benchmarks/held_out.md.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from held_out.rows import ROWS, Row
+
+HERE = Path(__file__).resolve().parent
+TABLE = HERE.parent / "held_out.md"
+RUNS = HERE.parent.parent / "outputs" / "held_out"
+SCORES = HERE / "scores.json"
+SEEDS = 5
+
+
+def command(row: Row) -> list[str]:
+    return [
+        f"algo={row.algo}", *row.env, f"total_steps={row.steps}", f"replicas={SEEDS}", "~tuned",
+        "log.tensorboard=false", "log.plot=false",
+    ]  # fmt: skip
+
+
+def scores(row: Row, known: dict[str, list[float]]) -> list[float] | str:
+    """The final score of each seed, or why there is none."""
+    from rlrun.config import ConfigError
+    from rlrun.config.compose import compose
+    from rlrun.config.plain import config_hash
+
+    try:
+        key = f"{row.name} {row.steps} {config_hash(compose(command(row)))[:12]}"
+    except ConfigError as error:
+        return error.lines[0]
+    if key not in known:
+        words = [sys.executable, "-m", "rlrun", *command(row), f"out={RUNS}", "--json"]
+        done = subprocess.run(words, capture_output=True, text=True)
+        if done.returncode:
+            return (done.stderr.strip().splitlines() or ["it failed"])[-1]
+        result = json.loads(done.stdout.splitlines()[-1])
+        known[key] = [round(replica["eval_return"], 4) for replica in result["replicas"]]
+        SCORES.write_text(json.dumps(known, indent=1) + "\n")
+    return known[key]
+
+
+def line(row: Row, ours: list[float], peer: list[float]) -> tuple[list[str], float | None]:
+    """A row of the table, and by how much of the range our median is above the peer's."""
+    low, median = min(ours), float(np.median(ours))
+    cells = [row.algo, row.task, f"{row.steps:,}", f"{median:.4g}", f"{low:.4g}"]
+    ahead = None
+    if peer:
+        ahead = (median - float(np.median(peer))) / (row.high - row.low)
+        cells += [f"{np.median(peer):.4g}", f"{min(peer):.4g}", str(len(peer)), f"{ahead:+.0%}"]
+    else:
+        cells += ["", "", "", ""]
+    return [*cells, "" if row.zoo is None else f"{row.zoo:g}", "tuned on" if row.tuned_on else ""], ahead
+
+
+def main(words: list[str]) -> None:
+    known = json.loads(SCORES.read_text()) if SCORES.exists() else {}
+    peers = json.loads((HERE / "sb3.json").read_text())
+    versions = ", ".join(f"{name} {number}" for name, number in peers["versions"].items())
+    head = ["algorithm", "task", "steps", "median", "worst", "SB3 median", "worst", "seeds", "ahead"]
+    table, left_out, gaps = [[*head, "Zoo", ""]], [], []
+    for row in ROWS:
+        if not all(word in row.name.split() for word in words):
+            continue
+        ours = scores(row, known)
+        if isinstance(ours, str):
+            left_out.append(f"{row.name}: {ours}")
+            print(f"left out  {left_out[-1]}", flush=True)
+            continue
+        cells, ahead = line(row, ours, list(peers["scores"].get(f"{row.name} {row.steps}", {}).values()))
+        table.append(cells)
+        gaps += [] if ahead is None else [ahead]
+        print("  ".join(cells), flush=True)
+    if words:
+        return
+    rows = [" | ".join(cells) for cells in table]
+    rows.insert(1, " | ".join("---" for _ in table[0]))
+    text = [
+        "# Defaults against defaults",
+        "",
+        f"Made by `make heldout`: {SEEDS} seeds, no presets, final policies on fresh episodes; the peers by "
+        "`benchmarks/held_out/sb3.py`, their defaults at the same number of env steps "
+        f"({versions}). `ahead` is the difference of medians in parts of the task's range, which "
+        "`rows.py` gives; `Zoo` is the published figure of RL Zoo's tuned settings, at its own, larger "
+        "number of steps. Rows that our defaults were chosen by say so.",
+        "",
+        f"Of {len(gaps)} rows with a peer, our median is at least the peer's on "
+        f"{sum(gap >= 0 for gap in gaps)}, and below by more than a tenth of the range on "
+        f"{sum(gap < -0.1 for gap in gaps)}.",
+        "",
+        *(f"| {row} |" for row in rows),
+        *(["", "Left out here:", "", *(f"- {each}" for each in left_out)] if left_out else []),
+    ]
+    TABLE.write_text("\n".join(text) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
