@@ -31,6 +31,7 @@ WORKS: dict[str, list[str]] = {
     "ppo": [
         "algo=ppo", "env=cartpole", "num_envs=8", "algo.rollout_steps=128", "algo.epochs=4",
         "algo.n_minibatches=4", "algo.gamma=0.98", "algo.gae_lambda=0.9",
+        "algo.normalize_returns=false", "model.normalize_obs=false",
     ],
     "dqn": [
         "algo=dqn", "env=cartpole", "num_envs=1", "algo.train_every=4", "algo.batch_size=128",

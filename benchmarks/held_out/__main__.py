@@ -1,7 +1,8 @@
 """Defaults against defaults: every row of rows.py with our recipes as they stand, beside the peers'.
 
     make heldout                                  # goes on where it stopped
-    PYTHONPATH=benchmarks python -m held_out ppo Taxi    # the rows that have all of these words
+    make heldout ROWS="ppo Taxi-v4"               # the rows that have all of these words
+    make heldout ROWS=--known                     # the table of what has been run so far
 
 Without presets (`~tuned`), 5 seeds from 1, final policies on fresh episodes; the peers' scores are
 those of sb3.json, made once by sb3.py. A row is run again when its config has changed. Rows whose
@@ -32,7 +33,7 @@ def command(row: Row) -> list[str]:
     ]  # fmt: skip
 
 
-def scores(row: Row, known: dict[str, list[float]]) -> list[float] | str:
+def scores(row: Row, known: dict[str, list[float]], run: bool) -> list[float] | str:
     """The final score of each seed, or why there is none."""
     from rlrun.config import ConfigError
     from rlrun.config.compose import compose
@@ -42,6 +43,8 @@ def scores(row: Row, known: dict[str, list[float]]) -> list[float] | str:
         key = f"{row.name} {row.steps} {config_hash(compose(command(row)))[:12]}"
     except ConfigError as error:
         return error.lines[0]
+    if key not in known and not run:
+        return "not run yet"
     if key not in known:
         words = [sys.executable, "-m", "rlrun", *command(row), f"out={RUNS}", "--json"]
         done = subprocess.run(words, capture_output=True, text=True)
@@ -67,6 +70,8 @@ def line(row: Row, ours: list[float], peer: list[float]) -> tuple[list[str], flo
 
 
 def main(words: list[str]) -> None:
+    run = "--known" not in words
+    words = [word for word in words if word != "--known"]
     known = json.loads(SCORES.read_text()) if SCORES.exists() else {}
     peers = json.loads((HERE / "sb3.json").read_text())
     versions = ", ".join(f"{name} {number}" for name, number in peers["versions"].items())
@@ -75,7 +80,7 @@ def main(words: list[str]) -> None:
     for row in ROWS:
         if not all(word in row.name.split() for word in words):
             continue
-        ours = scores(row, known)
+        ours = scores(row, known, run)
         if isinstance(ours, str):
             left_out.append(f"{row.name}: {ours}")
             print(f"left out  {left_out[-1]}", flush=True)
@@ -102,7 +107,7 @@ def main(words: list[str]) -> None:
         f"{sum(gap < -0.1 for gap in gaps)}.",
         "",
         *(f"| {row} |" for row in rows),
-        *(["", "Left out here:", "", *(f"- {each}" for each in left_out)] if left_out else []),
+        *(["", "Left out:", "", *(f"- {each}" for each in left_out)] if left_out else []),
     ]
     TABLE.write_text("\n".join(text) + "\n")
 

@@ -119,7 +119,8 @@ def describe(arguments: list[str], as_json: bool) -> int:
         if recipe["sets"]:
             print(legible("  sets " + ", ".join(f"{k}={v}" for k, v in recipe["sets"].items())))
         if recipe["tuned"]:
-            print("  tuned values apply with, where '~tuned' leaves them out,")
+            tuned = ", ".join(recipe["tuned"])
+            print(legible(f"  tuned values apply with {tuned}; '~tuned' leaves them out"))
             for other, changes in recipe["tuned"].items():
                 print(
                     legible(f"    {other}: " + " ".join(f"{key}={value}" for key, value in changes.items()))
@@ -147,10 +148,10 @@ def _description(group: str, recipe: str) -> dict[str, Any]:
 
 def _describe_preset(name: str, as_json: bool) -> int:
     """What a recipe under conf/tuned changes, and when it applies."""
-    from rlrun.config import catalog
+    from rlrun.config import catalog, compose
 
     algo, env = catalog.tuned(name)
-    line, changes = catalog.headline(catalog.recipes("tuned")[name]), _changes(name)
+    line, changes = catalog.headline(catalog.recipes("tuned")[name]), compose.changes(name)
     if as_json:
         print(json.dumps({"tuned": name, "algo": algo, "env": env, "line": line, "sets": changes}))
         return 0
@@ -161,32 +162,16 @@ def _describe_preset(name: str, as_json: bool) -> int:
     return 0
 
 
-def _changes(name: str) -> dict[str, Any]:
-    """The keys that a recipe under conf/tuned sets, with their values."""
-    from omegaconf import OmegaConf
-
-    from rlrun.config import catalog
-    from rlrun.config.explain import tree_keys
-
-    cfg = OmegaConf.load(catalog.recipes("tuned")[name])
-    values = {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg)}
-    return {
-        key: OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
-        for key, value in values.items()
-        if not OmegaConf.is_dict(value)
-    }
-
-
 def _tuned(group: str, recipe: str) -> dict[str, dict[str, Any]]:
     """With what conf/tuned has values for a recipe, and those: it holds ALGO_ENV.yaml for some pairs."""
-    from rlrun.config import catalog
+    from rlrun.config import catalog, compose
 
     place = {"algo": 0, "env": 1}.get(group)
     if place is None:
         return {}
     pairs = {name: catalog.tuned(name) for name in catalog.recipes("tuned")}
     return {
-        f"env={pair[1]}" if group == "algo" else f"algo={pair[0]}": _changes(name)
+        f"env={pair[1]}" if group == "algo" else f"algo={pair[0]}": compose.changes(name)
         for name, pair in pairs.items()
         if pair[place] == recipe
     }

@@ -86,6 +86,17 @@ def member(group: str, recipe: str) -> tuple[type, dict[str, Any], dict[str, Any
         return schema, values, sets | {"model": choices(cfg.hydra.runtime.choices)["model"]}
 
 
+def changes(preset: str) -> dict[str, Any]:
+    """The keys that a recipe under conf/tuned sets, with their values."""
+    cfg = OmegaConf.load(catalog.recipes("tuned")[preset])
+    values = {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg)}
+    return {
+        key: OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
+        for key, value in values.items()
+        if not OmegaConf.is_dict(value)
+    }
+
+
 def fault(group: str, recipe: str) -> str:
     """Why a recipe cannot be composed, in a line; '' where it can be. Imports what it names."""
     try:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class EpisodesConfig:
     episodes: int = key("episodes of the final evaluation, on fresh seeds", min=1, max=1_000_000)
     during: int = key("episodes of each evaluation while training", min=1, max=1_000_000)
-    every: int | None = key("env steps between evaluations; null: a tenth of the run", min=1)
+    every: int | None = key("env steps between evaluations; null: a twentieth of the run", min=1)
     choose: str = key(
         "which policy is judged in the end: the last, or the one of each replica's best evaluation",
         choices=("last", "best"),
@@ -62,7 +62,7 @@ class Episodes(Evaluation):
     def __init__(self, config: EpisodesConfig, run: RunConfig) -> None:
         self.config, self.run = config, run
         self.replicas = [Replica(i, run.seed + i) for i in range(run.replicas)]
-        self.every = config.every or max(run.total_steps // 10, 1)
+        self.every = config.every or max(run.total_steps // 20, 1)
         self.best = ("eval/return", "max") if config.choose == "best" else None
         self._envs: dict[int, VectorEnv] = {}
 

@@ -47,13 +47,15 @@ class ReturnScale(Stateful):
         """Learn from a rollout's rewards [R, T, N], which follow on those taken in before."""
         if self.fixed:
             return
+        counts = rollout.valid & rollout.reward.isfinite()  # what is not finite fails a replica elsewhere
         running, rows = self.running, []
         decay = self.gamma * ~rollout.first
-        for reward, keep in zip(rollout.reward.unbind(1), decay.unbind(1), strict=True):
-            running = torch.addcmul(reward, keep, running)
+        steps = zip(rollout.reward.unbind(1), decay.unbind(1), counts.unbind(1), strict=True)
+        for reward, keep, counted in steps:
+            running = torch.where(counted, torch.addcmul(reward, keep, running), running)
             rows.append(running)
         self.running.copy_(running)
-        self.norm.update(torch.stack(rows, 1).unsqueeze(-1), rollout.valid)
+        self.norm.update(torch.stack(rows, 1).unsqueeze(-1), counts)
 
     @property
     def saved(self) -> Mapping[str, str]:  # type: ignore[override]

@@ -76,7 +76,7 @@ def test_first_loss_by_hand() -> None:
 )
 def test_the_expert_scores_higher(action: Space, expert: np.ndarray, student: np.ndarray) -> None:
     """Pitfall 27: the sign. Here only the actions tell them apart."""
-    judge = discriminator(action, gradient_steps=100)
+    judge = discriminator(action, gradient_steps=200)
     real, fake = steps(points(), expert), steps(points(seed=1), student)
     metrics = judge.update(real, fake)
     with torch.no_grad():

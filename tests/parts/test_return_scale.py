@@ -38,8 +38,8 @@ def test_it_is_the_deviation_of_the_running_discounted_return() -> None:
         for r in range(2):
             for t in range(7):
                 for n in range(3):
-                    running[r, n] = reward[r, t, n] + (0.0 if first[r, t, n] else 0.9 * running[r, n])
                     if valid[r, t, n]:
+                        running[r, n] = reward[r, t, n] + (0.0 if first[r, t, n] else 0.9 * running[r, n])
                         seen[r].append(running[r, n])
         deviation = torch.tensor([np.std(values) for values in seen]).view(2, 1, 1)
         torch.testing.assert_close(scale.scale, 1.0 / deviation)

@@ -43,4 +43,5 @@ def test_a_run_can_start_from_trained_weights(algo: str, tmp_path: Path) -> None
     started = execute(config, folder=tmp_path / "started")
     untrained = execute(replace(config, init_from=None), folder=tmp_path / "untrained")
     scores = [[row["eval_return"] for row in run.summary["replicas"]] for run in (source, started, untrained)]
-    assert scores[0] == scores[1] != scores[2]
+    assert scores[1] == pytest.approx(scores[0], rel=1e-3)  # two steps more move the normaliser a little
+    assert scores[0] != pytest.approx(scores[2], rel=1e-3)
