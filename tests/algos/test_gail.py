@@ -69,14 +69,14 @@ def test_first_loss_by_hand() -> None:
     ("action", "expert", "student"),
     [
         (Discrete(3), np.full(300, 2), np.full(300, 1)),
-        (Box((1,), (-2.0,), (2.0,)), np.full((300, 1), 0.5), np.full((300, 1), -0.5)),
+        (Box((1,), (-2.0,), (2.0,)), np.full((300, 1), 1.5), np.full((300, 1), -1.5)),
         (MultiDiscrete((2, 3)), np.tile([0, 2], (300, 1)), np.tile([0, 1], (300, 1))),
     ],
     ids=["discrete", "box", "multi_discrete"],
 )
 def test_the_expert_scores_higher(action: Space, expert: np.ndarray, student: np.ndarray) -> None:
     """Pitfall 27: the sign. Here only the actions tell them apart."""
-    judge = discriminator(action, gradient_steps=200)
+    judge = discriminator(action, gradient_steps=100)
     real, fake = steps(points(), expert), steps(points(seed=1), student)
     metrics = judge.update(real, fake)
     with torch.no_grad():
