@@ -156,7 +156,7 @@ def _describe_preset(name: str, as_json: bool) -> int:
         print(json.dumps({"tuned": name, "algo": algo, "env": env, "line": line, "sets": changes}))
         return 0
     print(legible(f"tuned={name}\n  {line}"))
-    print(legible(f"  applies with algo={algo} env={env}, and through env=gym; '~tuned' leaves it out"))
+    print(legible(f"  applies with algo={algo} on the task {env}, whatever its name; '~tuned' leaves it out"))
     rows = [("key", "value"), *((key, json.dumps(value)) for key, value in changes.items())]
     print(legible(columns(rows)))
     return 0

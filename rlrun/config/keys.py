@@ -103,9 +103,9 @@ def _broken(value: Any, bounds: Mapping[str, Any]) -> list[str]:
         near = hint(str(value), map(str, bounds["choices"]))
         return ["it must be one of " + _listing(bounds["choices"]) + (near and f"; {near}")]
     if "word" in bounds and isinstance(value, str) and value != bounds["word"]:
-        limits = ", ".join(f"{_BOUNDS[k]} {bounds[k]}" for k in _BOUNDS if k in bounds)
         near = hint(value, [bounds["word"]])
-        return [f"it must be a number {limits}, or {bounds['word']}" + (near and f"; {near}")]
+        number = " ".join(["a number", *_limits(bounds)])
+        return [f"it must be {number}, or {bounds['word']}" + (near and f"; {near}")]
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         tests = {
             "min": lambda b: value >= b,
@@ -122,6 +122,11 @@ def _broken(value: Any, bounds: Mapping[str, Any]) -> list[str]:
 
 
 _BOUNDS = {"min": "at least", "above": "above", "max": "at most", "below": "below"}
+
+
+def _limits(bounds: Mapping[str, Any]) -> list[str]:
+    """The bounds of a number as people say them, such as 'at least 0'."""
+    return [f"{_BOUNDS[name]} {bounds[name]}" for name in _BOUNDS if name in bounds]
 
 
 def _listing(names: Iterable[Any]) -> str:
@@ -156,7 +161,7 @@ def allowed(f: Field[Any], hint: Any) -> str:
         null = " or null" if type(None) in typing.get_args(hint) else ""
         return "one of " + _listing(bounds["choices"]) + null
     kind = f"{bounds['word']} or a number" if "word" in bounds else words(hint)
-    return ", ".join([kind, *(f"{_BOUNDS[k]} {bounds[k]}" for k in _BOUNDS if k in bounds)])
+    return ", ".join([kind, *_limits(bounds)])
 
 
 def meaning(schema: type, name: str, path: str) -> str:

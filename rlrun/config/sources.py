@@ -163,7 +163,8 @@ class Loader(ConfigLoaderImpl):
         self, config_name: str | None, overrides: list[str], *args: Any, **kwargs: Any
     ) -> Any:
         YamlSource.model, YamlSource.imports = None, []
-        for override in OverridesParser.create().parse_overrides(overrides):
+        parsed = OverridesParser.create().parse_overrides(overrides)
+        for override in parsed:
             group, value = override.key_or_group, override.value()
             names = [str(each) for each in (value if isinstance(value, list) else [value])]
             if group in REGISTERED:
@@ -171,7 +172,8 @@ class Loader(ConfigLoaderImpl):
             if group == "model":
                 YamlSource.model = names[-1]
         cfg = super().load_configuration(config_name, overrides, *args, **kwargs)
-        if preset := self._preset(cfg, overrides):
+        told = any(override.key_or_group == "tuned" for override in parsed)
+        if preset := "" if told else self._preset(cfg):
             cfg = super().load_configuration(config_name, [*overrides, f"tuned={preset}"], *args, **kwargs)
         out = cfg._get_node("out", validate_access=False)
         if isinstance(out, ValueNode) and str(out._value()).startswith("~"):  # hydra.sweep.dir is in it
@@ -183,14 +185,11 @@ class Loader(ConfigLoaderImpl):
                     imports.append(module)
         return cfg
 
-    def _preset(self, cfg: DictConfig, overrides: list[str]) -> str:
+    def _preset(self, cfg: DictConfig) -> str:
         """What `conf/tuned` has for a task that is asked for by another name, where nobody chose."""
-        parsed = OverridesParser.create().parse_overrides(overrides)
         chosen = OmegaConf.select(cfg, "hydra.runtime.choices") or {}
         env_id = OmegaConf.select(cfg, "env.id", throw_on_missing=False)
         if chosen.get("tuned") in catalog.recipes("tuned"):
-            return ""
-        if any(override.key_or_group == "tuned" for override in parsed):
             return ""
         if not isinstance(env_id, str) or OmegaConf.select(cfg, "env.kwargs"):
             env_id = ""  # other arguments make another task

@@ -160,7 +160,7 @@ def run_episodes(
         trace = {name: [] for name in record}
         seeds_now = child(base, index)
         for now in play(env, player, seeds_now, asked=asked, options=options, limit=limit, dtype=dtype):
-            total["return"] += now.reward * now.counts
+            total["return"] += np.where(now.counts, now.reward, 0.0)
             total["length"] += now.counts
             for name in names:
                 total[name] += np.where(now.counts, np.asarray(now.info[name]).reshape(lead), 0.0)
