@@ -107,7 +107,7 @@ def describe(arguments: list[str], as_json: bool) -> int:
     if not found:
         raise ConfigError(
             f"nothing is called {name!r}",
-            hint(name, [recipe for group in REGISTERED for recipe in catalog.recipes(group)]),
+            hint(name, [each for group in (*REGISTERED, "tuned") for each in catalog.recipes(group)]),
             "rlrun list shows the names",
         )
     described = [_description(group, recipe) for group, recipe in found]
