@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_EXTRA)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: run test check learn heldout bench faults map clean
+.PHONY: run test check learn heldout invariance edges bench faults map clean
 
 run: $(VENV)/.run
 	$(BIN)/rlrun algo=lstm_dqn env=cartpole
@@ -26,6 +26,12 @@ learn: $(VENV)/.dev
 
 heldout: $(VENV)/.dev
 	PYTHONPATH=benchmarks OMP_NUM_THREADS=1 $(BIN)/python -m held_out $(ROWS)
+
+invariance: $(VENV)/.dev
+	PYTHONPATH=benchmarks OMP_NUM_THREADS=1 $(BIN)/python benchmarks/invariance.py $(ROWS)
+
+edges: $(VENV)/.dev
+	PYTHONPATH=benchmarks OMP_NUM_THREADS=1 $(BIN)/python benchmarks/edges.py $(ROWS)
 
 map: $(VENV)/.run
 	$(BIN)/python benchmarks/architecture.py docs/architecture.md

@@ -12,12 +12,12 @@ packages are missing are left out by name. The table is benchmarks/held_out.md.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 from held_out.rows import ROWS, Row
+from held_out.runs import Runs
 
 HERE = Path(__file__).resolve().parent
 TABLE = HERE.parent / "held_out.md"
@@ -27,33 +27,7 @@ SEEDS = 5
 
 
 def command(row: Row) -> list[str]:
-    return [
-        f"algo={row.algo}", *row.env, f"total_steps={row.steps}", f"replicas={SEEDS}", "~tuned",
-        "log.tensorboard=false", "log.plot=false",
-    ]  # fmt: skip
-
-
-def scores(row: Row, known: dict[str, list[float]], run: bool) -> list[float] | str:
-    """The final score of each seed, or why there is none."""
-    from rlrun.config import ConfigError
-    from rlrun.config.compose import compose
-    from rlrun.config.plain import config_hash
-
-    try:
-        key = f"{row.name} {row.steps} {config_hash(compose(command(row)))[:12]}"
-    except ConfigError as error:
-        return error.lines[0]
-    if key not in known and not run:
-        return "not run yet"
-    if key not in known:
-        words = [sys.executable, "-m", "rlrun", *command(row), f"out={RUNS}", "--json"]
-        done = subprocess.run(words, capture_output=True, text=True)
-        if done.returncode:
-            return (done.stderr.strip().splitlines() or ["it failed"])[-1]
-        result = json.loads(done.stdout.splitlines()[-1])
-        known[key] = [round(replica["eval_return"], 4) for replica in result["replicas"]]
-        SCORES.write_text(json.dumps(known, indent=1) + "\n")
-    return known[key]
+    return [f"algo={row.algo}", *row.env, f"total_steps={row.steps}", f"replicas={SEEDS}", "~tuned"]
 
 
 def line(row: Row, ours: list[float], peer: list[float]) -> tuple[list[str], float | None]:
@@ -72,7 +46,7 @@ def line(row: Row, ours: list[float], peer: list[float]) -> tuple[list[str], flo
 def main(words: list[str]) -> None:
     run = "--known" not in words
     words = [word for word in words if word != "--known"]
-    known = json.loads(SCORES.read_text()) if SCORES.exists() else {}
+    runs = Runs(SCORES, RUNS, run=run)
     peers = json.loads((HERE / "sb3.json").read_text())
     versions = ", ".join(f"{name} {number}" for name, number in peers["versions"].items())
     head = ["algorithm", "task", "steps", "median", "worst", "SB3 median", "worst", "seeds", "ahead"]
@@ -80,7 +54,7 @@ def main(words: list[str]) -> None:
     for row in ROWS:
         if not all(word in row.name.split() for word in words):
             continue
-        ours = scores(row, known, run)
+        ours = runs.scores(f"{row.name} {row.steps}", command(row))
         if isinstance(ours, str):
             left_out.append(f"{row.name}: {ours}")
             print(f"left out  {left_out[-1]}", flush=True)

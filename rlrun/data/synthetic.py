@@ -84,13 +84,16 @@ def _calendar(
 def _memory(
     rng: np.random.Generator, rows: int, lag: int, lookback: int
 ) -> tuple[np.ndarray, np.ndarray, dict]:
-    """A sign is shown for one row, and the drift follows it `lookback` + 10 rows later, for ten rows."""
-    wait, stay = lookback + 10, 10
+    """A sign is shown for one row, and the drift follows it `lookback` + 10 rows later.
+
+    It is over before anyone who has seen it could earn by it.
+    """
+    wait, stay = lookback + 10, lag
     cue, mean = np.zeros(rows), np.zeros(rows)
     for t in range(0, rows - wait - stay, wait + stay):
         cue[t] = rng.choice([-1.0, 1.0])
-        mean[t + wait : t + wait + stay] = 2 * _EDGE * cue[t]
-    return mean + np.sqrt(1 - _EDGE**2) * rng.normal(size=rows), _ahead(mean, lag), {"cue": cue}
+        mean[t + wait : t + wait + stay] = 3 * _EDGE * cue[t]
+    return mean + np.sqrt(1 - mean**2) * rng.normal(size=rows), _ahead(mean, lag), {"cue": cue}
 
 
 KINDS: Mapping[str, Maker] = {

@@ -32,7 +32,7 @@ def test_what_is_foretold_is_what_a_decision_earns(kind: str, delay: int) -> Non
     slope = float(earned @ foretold / (foretold @ foretold))
     assert slope == pytest.approx(1.0, abs=0.1 if delay < 3 or kind != "ar1" else 1.0)
     r2 = float(np.corrcoef(earned, foretold)[0, 1] ** 2)
-    expected = {"ar1": 0.3 ** (2 * lag), "memory": 0.36 * 10 / (LOOKBACK + 20)}.get(kind, 0.09)
+    expected = {"ar1": 0.3 ** (2 * lag), "memory": 0.9**2 * lag / (LOOKBACK + 10 + lag)}.get(kind, 0.09)
     assert r2 == pytest.approx(expected, rel=0.15, abs=0.005)
 
 
@@ -43,11 +43,15 @@ def test_a_series_is_a_function_of_its_seed_and_kind() -> None:
 
 
 def test_no_observation_holds_the_sign_that_a_memory_series_showed() -> None:
-    made = synthetic("memory", 2000, 0, 1, LOOKBACK)
+    lag = 2
+    made = synthetic("memory", 2000, 0, lag - 1, LOOKBACK)
     cue = made.series.values[:, 1]
     for t in np.flatnonzero(made.foretold):  # what is seen at t: the last LOOKBACK rows
         assert not cue[t - LOOKBACK + 1 : t + 1].any()
         assert np.sign(made.foretold[t]) == cue[: t + 1][np.flatnonzero(cue[: t + 1])[-1]]
+    # Nor do prices: a drift is over before a decision by its first row could earn.
+    drift = np.flatnonzero(np.diff(np.append(False, made.foretold != 0)) == 1)
+    assert not any(made.foretold[t + lag : t + 2 * lag].any() for t in drift)
 
 
 def test_an_oracle_moves_where_it_pays() -> None:
