@@ -87,10 +87,13 @@ def member(group: str, recipe: str) -> tuple[type, dict[str, Any], dict[str, Any
 
 
 def changes(preset: str) -> dict[str, Any]:
-    """The keys that a recipe under conf/tuned sets, with their values."""
-    cfg = OmegaConf.load(catalog.recipes("tuned")[preset])
-    values = {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg)}
-    return {
+    """The keys that a recipe under conf/tuned sets, with their values, and those it builds on."""
+    there = catalog.recipes("tuned")
+    cfg = OmegaConf.load(there[preset])
+    bases = [name for name in OmegaConf.select(cfg, "defaults") or [] if name in there]
+    values = {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg) if key != "defaults"}
+    inherited = {key: value for name in bases for key, value in changes(name).items()}
+    return inherited | {
         key: OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
         for key, value in values.items()
         if not OmegaConf.is_dict(value)

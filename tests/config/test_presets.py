@@ -9,7 +9,7 @@ import pytest
 
 from rlrun.cli import main
 from rlrun.config import catalog
-from rlrun.config.compose import compose
+from rlrun.config.compose import changes, compose
 
 
 @pytest.fixture
@@ -26,6 +26,14 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (conf / "env" / "my_prices.yaml").write_text(begin.format("series", "path: wti_daily\nprice: close"))
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+def test_a_recipe_that_builds_on_another_changes_what_both_change() -> None:
+    said = changes("lstm_dqn_trading")
+    assert "defaults" not in said and said["total_steps"] == 20_000
+    assert changes("lstm_dqn_series").items() <= said.items()
+    cfg = compose(["algo=lstm_dqn", "env=trading", "eval=walk_forward"])
+    assert (cfg.env.lookback, cfg.algo.gamma, cfg.total_steps) == (1, 0.5, 20_000)
 
 
 @pytest.mark.parametrize(
