@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from held_out.runs import Runs
+from held_out.runs import Runs, asked, write_page
 
 HERE = Path(__file__).resolve().parent
 SERIES = range(21, 26)
@@ -35,22 +35,24 @@ def share(result: Mapping[str, Any]) -> list[float]:
 
 
 def main(words: list[str]) -> None:
-    run = "--known" not in words
-    words = [word for word in words if word != "--known"]
+    words, run = asked(words)
     runs = Runs(HERE / "held_out" / "edges.json", HERE.parent / "outputs" / "edges", run=run)
-    table = [["algorithm", *KINDS], ["---"] * (1 + len(KINDS))]
+    table = [["algorithm", *KINDS]]
     for algo in ALGOS:
         cells = []
         for kind, env in KINDS.items():
             if not all(word in (algo, kind) for word in words):
                 continue
             shares: list[float] = []
+            left_out = ""
             for series in SERIES:
                 command = [f"algo={algo}", "env=synthetic", *env, f"env.series_seed={series}"]
                 found = runs.scores(f"{algo} {kind} {series}", [*command, "eval=walk_forward"], share)
-                shares += found if isinstance(found, list) else []
-            few = "" if len(shares) == len(SERIES) else f" of {len(shares)}"
-            cells.append(f"{np.median(shares):.0%} ({min(shares):.0%}){few}" if shares else "not run yet")
+                if isinstance(found, str):
+                    left_out = found
+                else:
+                    shares += found
+            cells.append(left_out or f"{np.median(shares):.0%} ({min(shares):.0%})")
             print(algo, kind, cells[-1], flush=True)
         table.append([algo, *cells])
     if words:
@@ -59,10 +61,9 @@ def main(words: list[str]) -> None:
         "Made by `make edges`: the median and (worst) share of what an oracle earns that knows what can be "
         f"foretold, {len(SERIES)} series of a kind that no recipe was chosen on, a seed each, five folds of "
         "walk-forward. The column and the last return foretell 9 % of the next one's variance; a memory "
-        "series can be foretold by who remembers a sign seen 10 rows before the window, and by nobody else."
+        "series is foretold by a sign seen 10 rows before the window, and prices do not tell it in time."
     )
-    text = ["# Edges found", "", about, "", *(f"| {' | '.join(row)} |" for row in table)]
-    (HERE / "edges.md").write_text("\n".join(text) + "\n")
+    write_page(HERE / "edges.md", "Edges found", about, table)
 
 
 if __name__ == "__main__":

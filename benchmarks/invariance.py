@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from held_out.runs import Runs, asked, write_page
 
 HERE = Path(__file__).resolve().parent
 SEEDS = 5
@@ -40,46 +41,38 @@ def variants(task: str, native: str) -> dict[str, list[str]]:
 
 
 def main(words: list[str]) -> None:
-    from held_out.runs import Runs
-
-    run = "--known" not in words
-    words = [word for word in words if word != "--known"]
+    words, run = asked(words)
     runs = Runs(HERE / "held_out" / "invariance.json", HERE.parent / "outputs" / "invariance", run=run)
     heads = list(variants("", ""))
     table = [["algorithm", "task", *heads, "spread", "worst"]]
     for task, (native, low, high, algorithms) in TASKS.items():
         for algo in algorithms.split():
-            if not all(word in (algo, task) or word in task for word in words):
+            if not all(word == algo or word in task for word in words):
                 continue
             medians, worst, cells = [], [], []
             for name, env in variants(task, native).items():
-                scores = runs.scores(
-                    f"{algo} {task} {name}", [f"algo={algo}", *env, f"replicas={SEEDS}", "~tuned"]
-                )
+                command = [f"algo={algo}", *env, f"replicas={SEEDS}", "~tuned"]
+                scores = runs.scores(f"{algo} {task} {name}", command)
                 if isinstance(scores, str):
-                    cells.append(scores)
-                    continue
+                    print(algo, task, name, scores, flush=True)
+                    break  # a row is compared as a whole
                 medians.append(float(np.median(scores)))
                 worst.append(min(scores))
                 cells.append(f"{medians[-1]:.4g} ({worst[-1]:.4g})")
                 print(algo, task, name, cells[-1], flush=True)
-            if len(medians) < len(heads):
-                continue
-            spread = (max(medians) - min(medians)) / (high - low)
-            below = (medians[heads.index("native, r x 1")] - min(worst)) / (high - low)
-            table.append([algo, task, *cells, f"{spread:.0%}", f"{below:.0%}"])
+            else:
+                spread = (max(medians) - min(medians)) / (high - low)
+                below = (medians[heads.index("native, r x 1")] - min(worst)) / (high - low)
+                table.append([algo, task, *cells, f"{spread:.0%}", f"{below:.0%}"])
     if words:
         return
-    lines = [" | ".join(row) for row in table]
-    lines.insert(1, " | ".join("---" for _ in table[0]))
     about = (
         f"Made by `make invariance`: medians and (worst) of {SEEDS} seeds, no presets, in the recipes' own "
         "steps, final policies on fresh episodes, scores in the task's own units. `r x` multiplies "
         "rewards, `o x` observations, `o +` adds to them. `spread` is how far the medians of a row lie apart "
         "and `worst` how far its worst seed lies below the first plain median, in parts of the task's range."
     )
-    text = ["# Other units, the same scores", "", about, "", *(f"| {line} |" for line in lines)]
-    (HERE / "invariance.md").write_text("\n".join(text) + "\n")
+    write_page(HERE / "invariance.md", "Other units, the same scores", about, table)
 
 
 if __name__ == "__main__":

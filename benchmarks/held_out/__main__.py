@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from held_out.rows import ROWS, Row
-from held_out.runs import Runs
+from held_out.runs import Runs, asked, write_page
 
 HERE = Path(__file__).resolve().parent
 TABLE = HERE.parent / "held_out.md"
@@ -44,8 +44,7 @@ def line(row: Row, ours: list[float], peer: list[float]) -> tuple[list[str], flo
 
 
 def main(words: list[str]) -> None:
-    run = "--known" not in words
-    words = [word for word in words if word != "--known"]
+    words, run = asked(words)
     runs = Runs(SCORES, RUNS, run=run)
     peers = json.loads((HERE / "sb3.json").read_text())
     versions = ", ".join(f"{name} {number}" for name, number in peers["versions"].items())
@@ -65,25 +64,18 @@ def main(words: list[str]) -> None:
         print("  ".join(cells), flush=True)
     if words:
         return
-    rows = [" | ".join(cells) for cells in table]
-    rows.insert(1, " | ".join("---" for _ in table[0]))
-    text = [
-        "# Defaults against defaults",
-        "",
+    about = (
         f"Made by `make heldout`: {SEEDS} seeds, no presets, final policies on fresh episodes; the peers by "
         "`benchmarks/held_out/sb3.py`, their defaults at the same number of env steps "
         f"({versions}). `ahead` is the difference of medians in parts of the task's range, which "
         "`rows.py` gives; `Zoo` is the published figure of RL Zoo's tuned settings, at its own, larger "
-        "number of steps. Rows that our defaults were chosen by say so.",
-        "",
+        "number of steps. Rows that our defaults were chosen by say so.\n\n"
         f"Of {len(gaps)} rows with a peer, our median is at least the peer's on "
         f"{sum(gap >= 0 for gap in gaps)}, and below by more than a tenth of the range on "
-        f"{sum(gap < -0.1 for gap in gaps)}.",
-        "",
-        *(f"| {row} |" for row in rows),
-        *(["", "Left out:", "", *(f"- {each}" for each in left_out)] if left_out else []),
-    ]
-    TABLE.write_text("\n".join(text) + "\n")
+        f"{sum(gap < -0.1 for gap in gaps)}."
+    )
+    more = ["", "Left out:", "", *(f"- {each}" for each in left_out)] if left_out else []
+    write_page(TABLE, "Defaults against defaults", about, table, *more)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Runs of our own, each once: final scores by config, so that a benchmark goes on where it stopped."""
+"""Benchmarks of many runs, each made once: they go on where they stopped, and write a page."""
 
 from __future__ import annotations
 
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,22 @@ def returns(result: Mapping[str, Any]) -> list[float]:
     return [replica["eval_return"] for replica in result["replicas"]]
 
 
+def asked(words: Sequence[str]) -> tuple[list[str], bool]:
+    """What a command line asks for: the words that a row must have, and, without --known, to train."""
+    return [word for word in words if word != "--known"], "--known" not in words
+
+
+def write_page(path: Path, title: str, about: str, table: Sequence[Sequence[str]], *more: str) -> None:
+    """Markdown: a table whose first row is its head, and the lines after it."""
+    head, *rows = table
+    lines = [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)]
+    path.write_text("\n".join([f"# {title}", "", about, "", *lines, *more]) + "\n")
+
+
 class Runs:
     """What was read of every run so far, kept in the file `known`."""
 
-    def __init__(self, known: Path, out: Path, *, run: bool = True) -> None:
+    def __init__(self, known: Path, out: Path, *, run: bool) -> None:
         """`out` is the folder of run folders; without `run` nothing is trained."""
         self._known, self._out, self._run = known, out, run
         self._scores: dict[str, list[float]] = json.loads(known.read_text()) if known.exists() else {}

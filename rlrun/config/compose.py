@@ -90,14 +90,14 @@ def changes(preset: str) -> dict[str, Any]:
     """The keys that a recipe under conf/tuned sets, with their values, and those it builds on."""
     there = catalog.recipes("tuned")
     cfg = OmegaConf.load(there[preset])
-    bases = [name for name in OmegaConf.select(cfg, "defaults") or [] if name in there]
-    values = {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg) if key != "defaults"}
-    inherited = {key: value for name in bases for key, value in changes(name).items()}
-    return inherited | {
+    values = {key: OmegaConf.select(cfg, key) for key in tree_keys(cfg)}
+    own: dict[str, Any] = {
         key: OmegaConf.to_container(value) if OmegaConf.is_list(value) else value
         for key, value in values.items()
         if not OmegaConf.is_dict(value)
     }
+    bases = [changes(name) for name in own.pop("defaults", []) if isinstance(name, str) and name in there]
+    return {key: value for part in (*bases, own) for key, value in part.items()}
 
 
 def fault(group: str, recipe: str) -> str:

@@ -50,8 +50,9 @@ def test_no_observation_holds_the_sign_that_a_memory_series_showed() -> None:
         assert not cue[t - LOOKBACK + 1 : t + 1].any()
         assert np.sign(made.foretold[t]) == cue[: t + 1][np.flatnonzero(cue[: t + 1])[-1]]
     # Nor do prices: a drift is over before a decision by its first row could earn.
-    drift = np.flatnonzero(np.diff(np.append(False, made.foretold != 0)) == 1)
-    assert not any(made.foretold[t + lag : t + 2 * lag].any() for t in drift)
+    known = made.foretold != 0
+    for t in np.flatnonzero(known[1:] & ~known[:-1]) + 1:  # whose earnings prices show at t + lag
+        assert not known[t + lag : t + 2 * lag].any()
 
 
 def test_an_oracle_moves_where_it_pays() -> None:
