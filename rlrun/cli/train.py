@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from rlrun.cli import sweeps
 from rlrun.cli.hints import misread
 from rlrun.config import ConfigError
 from rlrun.config.keys import EnvError, legible
@@ -24,28 +22,30 @@ if TYPE_CHECKING:
 
     from rlrun.config.run import RunConfig
 
-MANY, MOST = 10_000, 1_000_000  # jobs of a sweep, without being asked for twice and at all
-PATIENCE = 20.0  # seconds in which a sweep is checked before it begins
-
 
 def train(arguments: list[str], as_json: bool) -> int:
     """Check everything, then train; by way of Hydra's own application where a flag asks for it."""
-    args, flags = _hydra_arguments([word for word in arguments if word != "--yes"])
+    arguments, options = sweeps.options_of(arguments)
+    args, flags = _hydra_arguments(arguments)
     from rlrun.config import compose
 
     overrides = compose.at_home(args.overrides)
     if args.cfg or args.info or args.hydra_help or args.shell_completion:
         return 2 if _hydra_main(flags, overrides, as_json) else 0  # it shows something: nothing is trained
-    sweeps, hydra_asked = args.multirun, False
-    if not sweeps:
+    several, hydra_asked = args.multirun, False
+    if not several:
         with compose.composed(overrides, args.config_dir) as cfg:
             config = compose.resolve(cfg, compose.choices(cfg.hydra.runtime.choices))
-            sweeps = str(cfg.hydra.mode).endswith("MULTIRUN")
+            several = str(cfg.hydra.mode).endswith("MULTIRUN")
             hydra_asked = cfg.hydra.mode is not None or cfg.hydra.overrides.hydra or cfg.hydra.callbacks
             place = str(cfg.hydra.run.dir)
-    if sweeps:
-        _check_sweep(overrides, args.config_dir, "--yes" in arguments)
+    if several:
+        options = replace(options, config_dir=args.config_dir)
+        if not sweeps.hydras(overrides, options):
+            return sweeps.begin(overrides, options, as_json)
         return _hydra_main(flags, overrides, as_json)
+    if told := options.told():
+        raise ConfigError(f"{told} is a sweep's", "rlrun -m KEY=VALUE,VALUE ... is one")
     if hydra_asked:
         _check_run(config, place)
         return _hydra_main(flags, overrides, as_json)
@@ -55,6 +55,16 @@ def train(arguments: list[str], as_json: bool) -> int:
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
     return result.exit_code
+
+
+def sweep(arguments: list[str], as_json: bool) -> int:
+    """`rlrun sweep`: begin one, as -m does, or go on with one."""
+    if arguments[:1] == ["resume"]:
+        return sweeps.resume(arguments[1:], as_json)
+    if not arguments or {"--help", "-h"} & set(arguments):
+        print(legible(sweeps.USAGE), end="")
+        raise SystemExit(0)
+    return train(["-m", *arguments], as_json)
 
 
 def nothing_said(usage: str, as_json: bool) -> int:
@@ -103,50 +113,6 @@ def _hydra_arguments(arguments: list[str]) -> tuple[argparse.Namespace, list[str
     for override in args.overrides:
         flags.remove(override)
     return args, flags
-
-
-def _check_sweep(overrides: list[str], config_dir: str | None, yes: bool) -> None:
-    """Refuse a bad sweep before its folder is made.
-
-    Every combination of what it chooses among is built as a run would be, and every other value once;
-    for as long as that may take.
-    """
-    from rlrun.config import compose
-    from rlrun.config.plain import config_hash
-    from rlrun.config.sweep import sweep
-
-    asked = sweep(overrides, config_dir)
-    if len(asked) > MOST or (len(asked) > MANY and not yes):
-        line = f"{MOST:,} are the most" if len(asked) > MOST else "if you mean all of them, add --yes"
-        raise ConfigError(f"this sweep has {len(asked):,} jobs", line)
-    until = time.monotonic() + PATIENCE
-    configs: dict[str, tuple[list[str], RunConfig]] = {}  # those that differ in more than their seed
-    for job in asked.probes():
-        with _named(job):
-            config = compose.compose([*asked.fixed, *job], config_dir)
-        configs.setdefault(config_hash(replace(config, seed=0)), (job, config))
-        if time.monotonic() > until:
-            break
-    from rlrun.runs.memory import glance
-    from rlrun.runs.place import require_place
-
-    require_place(asked.folder, "hydra.sweep.dir", asked.folder.parent)
-    for check in (glance, _complete):  # the first without torch
-        for job, config in configs.values():
-            with _named(job):
-                check(config)
-            if time.monotonic() > until:
-                print(legible(f"rlrun: not all jobs could be checked in {PATIENCE:g} s"), file=sys.stderr)
-                return
-
-
-@contextmanager
-def _named(job: Sequence[str]) -> Iterator[None]:
-    """A refusal within it says of which job it is."""
-    try:
-        yield
-    except ConfigError as error:
-        raise ConfigError(*error.lines[:3], f"in the job {' '.join(job)}") from error
 
 
 def _check_run(config: RunConfig, place: str) -> None:

@@ -29,6 +29,7 @@ usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml s
   resume RUN       go on with an interrupted run
   report RUN       make its pictures and its report again from its files
   compare PATH...  a table over runs or folders of runs
+  sweep            many runs: rlrun sweep resume FOLDER goes on with them
   doctor           what is installed, and what is missing
 
 main keys: algo, env, model, eval, data, seed (the first), replicas (seeds that train
@@ -93,5 +94,6 @@ VERBS: dict[str, Callable[[list[str], bool], int]] = {
     "resume": runs.resume,
     "report": runs.report,
     "compare": runs.compare,
+    "sweep": train.sweep,
     "doctor": doctor.doctor,
 }

@@ -20,6 +20,7 @@ from rlrun.config.compose import composed
 from rlrun.config.explain import explained
 from rlrun.config.run import REGISTERED
 
+_SUBDIR = "${hydra:job.num}"  # of Hydra's own naming, in config.yaml
 _VALUES = 100  # of a key, that are tried one by one
 
 
@@ -47,15 +48,18 @@ class Axis:
         return max(math.ceil((stop - start) / step), 0)
 
     def __iter__(self) -> Iterator[str]:
-        """The values, as overrides; the first ones, in order, of a great many."""
+        """The values as a command line says them, each once, and none that is not asked for."""
         value = self.override.value()
         if isinstance(value, Glob):
-            values: Iterator[str] = iter(self._names(value))
-        else:
-            if isinstance(value, RangeSweep):
-                value.shuffle = False  # which would make them all
-            values = self.override.sweep_string_iterator()
-        return (f"{self.key}={each}" for each in itertools.islice(values, _VALUES))
+            yield from self._names(value)
+            return
+        if isinstance(value, RangeSweep):
+            value.shuffle = False  # which would make them all
+        seen: set[str] = set()
+        for each in self.override.sweep_string_iterator():
+            if each not in seen:
+                seen.add(each)
+                yield each
 
     def _names(self, glob: Glob) -> list[str]:
         names = catalog.recipes(self.override.key_or_group)
@@ -69,14 +73,22 @@ class Sweep:
 
     fixed: list[str]
     axes: list[Axis]
-    folder: Path  # of its first job
+    folder: Path  # as it is `named`, else only its parent counts; of the first job where it is foreign
+    named: bool
+    foreign: bool  # a launcher, a sweeper, a callback or names of Hydra's are asked for: Hydra runs it
 
     def __len__(self) -> int:
         return math.prod(map(len, self.axes))
 
+    def jobs(self) -> Iterator[dict[str, str]]:
+        """The values that each job has of its own, by key; the last key varies fastest."""
+        keys = [axis.key for axis in self.axes]
+        for values in itertools.product(*self.axes):
+            yield dict(zip(keys, values, strict=True))
+
     def probes(self) -> Iterator[list[str]]:
         """What jobs have of their own: each combination of what is chosen, and every other value once."""
-        values = [list(axis) for axis in self.axes]
+        values = [[f"{axis.key}={each}" for each in itertools.islice(axis, _VALUES)] for axis in self.axes]
         first = [each[0] for each in values]
         chosen = [axis.key in (*REGISTERED, "experiment", "tuned", "env.id") for axis in self.axes]
         grids = [each if wanted else each[:1] for each, wanted in zip(values, chosen, strict=True)]
@@ -95,8 +107,12 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
     fixed, axes = _split(overrides)
     with composed(fixed, config_dir) as cfg, explained():
         params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
-        inside: Any = OmegaConf.to_container(cfg.hydra.sweep, resolve=False)
-        folder = Path(str(cfg.hydra.sweep.dir)) / re.sub(r"\$\{.*\}", "0", str(inside["subdir"]))
+        raw: Any = OmegaConf.to_container(cfg.hydra.sweep, resolve=False)
+        folder, named = Path(str(cfg.hydra.sweep.dir)), "rlrun.unique" not in str(raw["dir"])
+        foreign = bool(cfg.hydra.callbacks) or str(raw["subdir"]) != _SUBDIR
+        foreign |= any(
+            cfg.hydra.runtime.choices[f"hydra/{part}"] != "basic" for part in ("launcher", "sweeper")
+        )
         more_fixed, more = _split([f"{key}={value}" for key, value in params.items()])
     told = {axis.key for axis in axes} | {word.partition("=")[0] for word in fixed}
     axes = [*axes, *(axis for axis in more if axis.key not in told)]
@@ -104,7 +120,9 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
     if empty is not None:
         raise ConfigError(f"{empty.override.input_line}: it has no values")
     fixed = [*(word for word in more_fixed if word.partition("=")[0] not in told), *fixed]
-    return Sweep(fixed, axes, folder)
+    if foreign:
+        folder /= re.sub(r"\$\{.*\}", "0", str(raw["subdir"]))
+    return Sweep(fixed, axes, folder, named, foreign)
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:

@@ -14,10 +14,10 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, ClassVar
 
 import numpy as np
 
@@ -190,8 +190,11 @@ class Progress(Listener):
     """One line that is kept up to date on a terminal, a line every few seconds elsewhere; both on stderr.
 
     `newest` holds the newest value [R] of every tag; of some, the median is shown. Speed and
-    the time that is left are those of this process: steps of an earlier one do not count.
+    the time that is left are those of this process: steps of an earlier one do not count. Where
+    there is a `follower`, it is told the pieces of the line instead.
     """
+
+    follower: ClassVar[Callable[[Sequence[str]], None] | None] = None
 
     def __init__(self, unit: str, newest: Mapping[str, np.ndarray], every_seconds: float = 5.0) -> None:
         self._unit, self._newest, self._every = unit, newest, every_seconds
@@ -205,7 +208,7 @@ class Progress(Listener):
         self._origin: tuple[int, float] | None = None  # step and time of the first update seen here
         self._step, self._last = 0, time.monotonic()
         self._live: Any = None
-        if _is_terminal():
+        if is_terminal():
             from rich.console import Console
             from rich.live import Live
 
@@ -217,7 +220,7 @@ class Progress(Listener):
         now, self._step = time.monotonic(), step
         if self._origin is None:
             self._origin = step, now
-        if now - self._last >= (0.25 if self._live else self._every):
+        if now - self._last >= (0.25 if self._live or type(self).follower else self._every):
             self._last = now
             self._show()
 
@@ -226,7 +229,9 @@ class Progress(Listener):
         pieces = progress(self._step, self._total, self._step - begun, self._last - since, self._unit)
         metrics = _shown(self._newest)
         pieces[-1:] = [*metrics[:1], pieces[-1], *metrics[1:], self._title]
-        if self._live:
+        if follower := type(self).follower:
+            follower(pieces)
+        elif self._live:
             from rich.text import Text
 
             line = legible(fitting(pieces, self._live.console.width))
@@ -246,7 +251,7 @@ class Progress(Listener):
             self._live = None
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
     try:
         return sys.stderr is not None and sys.stderr.isatty()
     except ValueError:  # it is closed
@@ -263,7 +268,7 @@ def progress(step: int, total: int, done: int, seconds: float, unit: str) -> lis
     pieces = [f"{100 * step // max(total, 1):3d}%", "eta --:--", f"{step:,}/{total:,} {unit}"]
     if done > 0 and seconds > 0:
         speed = done / seconds
-        pieces[1] = f"eta {_clock((total - step) / speed)}"
+        pieces[1] = f"eta {clock((total - step) / speed)}"
         pieces.insert(2, f"{speed:,.0f} {unit}/s" if speed >= 10 else f"{speed:.2g} {unit}/s")
     return pieces
 
@@ -277,7 +282,7 @@ def fitting(pieces: Sequence[str], width: int) -> str:
     return line
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
     """A duration as 7s, 3:05, 2:03:04 or 5d 3h."""
     minutes, second = divmod(round(seconds), 60)
     hours, minute = divmod(minutes, 60)

@@ -318,9 +318,9 @@ def test_python_runs_and_loads() -> None:
 def test_a_sweep_gives_every_job_its_folder(capsys: pytest.CaptureFixture[str], empty_folder: Path) -> None:
     assert cli.main(["-m", *TINY, "log.tensorboard=false", "seed=1,2", "--json"]) == 0
     runs = json.loads(capsys.readouterr().out)["runs"]
-    assert [Path(run["run"]).name for run in runs] == ["0", "1"]
+    assert [Path(run["run"]).name for run in runs] == ["seed-1", "seed-2"]
     assert len({Path(run["run"]).parent for run in runs}) == 1
-    assert Path(runs[0]["run"]).parent.parent == empty_folder / "outputs" / "sweeps"
+    assert Path(runs[0]["run"]).resolve().parent.parent == empty_folder / "outputs" / "sweeps"
     assert [run["replicas"][0]["seed"] for run in runs] == [1, 2]
     assert [path.name for path in empty_folder.iterdir()] == ["outputs"]
 

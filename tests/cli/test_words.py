@@ -75,7 +75,6 @@ def test_the_whole_line_is_suggested_and_composes(
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
-        ("sweep", ["rlrun -m algo=dqn,ppo"]),
         ("tune algo=ppo", ["rlrun -m"]),
         ("plot", ["did you mean report?"]),
         ("plot outputs/x", ["rlrun report outputs/x"]),

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from rlrun import cli
-from rlrun.cli import train
 from rlrun.config import ConfigError, catalog
 from rlrun.config.sweep import sweep
+from rlrun.sweeps import check
 
 
 @pytest.fixture(autouse=True)
@@ -114,9 +114,10 @@ def test_a_bad_sweep_is_refused_before_its_first_job(
 def test_looking_takes_no_longer_than_it_may(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(train, "PATIENCE", 0.0)
+    monkeypatch.setattr(check, "PATIENCE", 0.0)
     began = time.process_time()
-    train._check_sweep(["algo=glob(*dqn)", "env=cartpole,acrobot", "seed=range(1,5000)"], None, yes=True)
+    asked = sweep(["algo=glob(*dqn)", "env=cartpole,acrobot", "seed=range(1,5000)"])
+    check.checked(asked, Path("outputs/sweeps/mine"), yes=True)
     assert time.process_time() - began < 5.0
     assert "not all jobs could be checked" in capsys.readouterr().err
 
@@ -148,7 +149,7 @@ def test_what_hydra_itself_stumbles_over_is_refused(
         raise TypeError("odd\nand odder")
 
     monkeypatch.setattr("hydra.main", stumbles)
-    assert cli.main(["-m", "seed=1,2"]) == 2
+    assert cli.main(["-m", "seed=1,2", "hydra.sweep.subdir=of-hydras"]) == 2
     assert capsys.readouterr().err == "rlrun: Hydra cannot do this: TypeError: odd\n"
 
 

@@ -256,7 +256,7 @@ def test_a_sweep_goes_on_after_a_job_that_failed(
     """Whatever its env raised: a ValueError of an env is no bad config."""
     Rude.raised, Rude.at = ValueError("mine"), 250
     assert cli.main(["-m", *RUDE, "out=runs", "total_steps=300,200"]) == 1
-    assert "\nrlrun: Rude-v0: ValueError: mine" in capsys.readouterr().err
+    assert "rlrun: 1/2 total_steps=300: failed: Rude-v0: ValueError: mine" in capsys.readouterr().err
     states = [json.loads(file.read_text())["status"] for file in here.rglob("status.json")]
     assert sorted(states) == ["failed", "finished"]
 

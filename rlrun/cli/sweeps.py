@@ -1,0 +1,132 @@
+"""`rlrun -m KEY=VALUE,VALUE ...` and `rlrun sweep`: words of a sweep's own, and what comes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rlrun.cli.words import verb_parser
+from rlrun.config import ConfigError
+from rlrun.config.keys import NAME, legible, whole_number
+from rlrun.config.vocabulary import hint
+from rlrun.sweeps.options import Options
+
+if TYPE_CHECKING:
+    from rlrun.sweeps.folder import SweepFolder
+    from rlrun.sweeps.sweep import Swept
+
+USAGE = """\
+usage: rlrun sweep KEY=VALUE,VALUE ...   the same as rlrun -m: each combination is a run
+       rlrun sweep resume FOLDER         go on with a sweep; so does the command that began it
+
+  jobs=N           jobs at a time; default: as many as there are cores and memory for
+  sweep=NAME       the folder, outputs/sweeps/NAME; default: a name made of the keys that vary
+  --retry-failed   try jobs again that failed
+  --yes            more than 10,000 jobs are meant
+  --json           print one JSON object on stdout
+"""
+
+
+def options_of(arguments: Sequence[str]) -> tuple[list[str], Options]:
+    """The other arguments, and what those say that are a sweep's own.
+
+    Raises:
+        ConfigError: a number or a name that cannot be.
+    """
+    rest, found = [], Options()
+    for word in arguments:
+        key, sign, value = word.partition("=")
+        if word == "--yes":
+            found = replace(found, yes=True)
+        elif word == "--retry-failed":
+            found = replace(found, retry_failed=True)
+        elif sign and key == "jobs":
+            number = whole_number(value)
+            if not number or number < 1 or number > 1024:
+                raise ConfigError(f"jobs is {value}: it must be an integer from 1 to 1024")
+            found = replace(found, jobs=number)
+        elif sign and key == "sweep":
+            if not NAME.fullmatch(value):
+                raise ConfigError(
+                    f"sweep is {value}: it must be a folder's name, of A-Z, a-z, 0-9, . _ and -"
+                )
+            found = replace(found, name=value)
+        else:
+            rest.append(word)
+    return rest, found
+
+
+def hydras(overrides: Sequence[str], options: Options) -> bool:
+    """Whether a launcher, a sweeper or names of Hydra's are asked for, so that Hydra runs the sweep.
+
+    Raises:
+        ConfigError: the sweep cannot be read, or is one that Hydra's way of running it should not begin.
+    """
+    from rlrun.config.sweep import sweep
+    from rlrun.sweeps.check import checked
+
+    asked = sweep(overrides, options.config_dir)
+    if asked.foreign:
+        if options.jobs or options.name or options.retry_failed:
+            raise ConfigError(f"{options.told()} is of no use where Hydra runs the sweep")
+        checked(asked, asked.folder, options.config_dir, yes=options.yes)
+    return asked.foreign
+
+
+def begin(overrides: Sequence[str], options: Options, as_json: bool) -> int:
+    """Do a grid's jobs."""
+    from rlrun.sweeps.sweep import begin
+
+    return _told(begin(overrides, options), as_json)
+
+
+def resume(arguments: list[str], as_json: bool) -> int:
+    """Go on with a sweep."""
+    rest, options = options_of(arguments)
+    parser = verb_parser("sweep resume", "Go on with a sweep.")
+    parser.add_argument("folder", metavar="FOLDER", help="a sweep's folder, outputs/sweeps/NAME")
+    parser.add_argument("--config-dir", help="a folder of configs that its jobs need")
+    parser.add_argument("--allow-import", action="store_true", help="import the modules that its jobs name")
+    args = parser.parse_args(rest)
+    if options.name:
+        raise ConfigError("sweep= names a new sweep's folder", USAGE.splitlines()[1].strip())
+    from rlrun.sweeps.folder import SweepFolder
+    from rlrun.sweeps.sweep import go_on
+
+    folder = SweepFolder.at(Path(args.folder))
+    if not folder.jobs:
+        raise _no_sweep(args.folder)
+    _allow(folder, args.allow_import)
+    return _told(go_on(folder, replace(options, config_dir=args.config_dir)), as_json)
+
+
+def _no_sweep(path: str) -> ConfigError:
+    beside = [str(file.parent) for file in sorted(Path(path).parent.glob("*/sweep.json"))]
+    inside = [str(file.parent) for file in sorted(Path(path).glob("*/sweep.json"))]
+    what = "is no sweep's folder: it has no sweep.json" if Path(path).exists() else "does not exist"
+    line = f"{inside[-1]} is one" if inside else hint(path, beside) or "sweeps are in outputs/sweeps/NAME"
+    return ConfigError(f"{path} {what}", line)
+
+
+def _allow(folder: SweepFolder, allowed: bool) -> None:
+    """A sweep's folder is data: what its jobs would import is imported where this command line allows it."""
+    words = {word for job in folder.jobs.values() for word in job.words}
+    doubtful = sorted(word for word in words if word.lstrip("+").startswith(("imports", "env.allow_import")))
+    if doubtful and not allowed:
+        raise ConfigError(
+            f"{folder.path} asks to import code: {doubtful[0]}", "if you trust it, add --allow-import"
+        )
+
+
+def _told(swept: Swept, as_json: bool) -> int:
+    """Say what came of a sweep; the exit code."""
+    from rlrun.sweeps.screen import ended
+
+    if as_json:
+        print(json.dumps(swept.plain()))
+    else:
+        print(legible(f"{ended(swept.folder)}\n\nsweep {swept.folder.quoted}"))
+    return swept.exit_code

@@ -1,0 +1,129 @@
+"""A sweep from its grid to its ranking."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rlrun.config.sweep import Sweep, sweep
+from rlrun.runs.folder import RunFolder
+from rlrun.runs.log import say
+from rlrun.runs.process import asked, deferred
+from rlrun.sweeps import grid
+from rlrun.sweeps.check import Room, checked
+from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED, PENDING, State, SweepFolder
+from rlrun.sweeps.options import Options
+from rlrun.sweeps.pool import Pool
+from rlrun.sweeps.screen import Screen, ended
+from rlrun.sweeps.work import Order
+
+# What a run imports late: forked workers find it there.
+_USED = (
+    "torch",
+    "rlrun.api",
+    "rlrun.nn",
+    "tensorboard.compat.proto.event_pb2",
+    "tensorboard.summary.writer.record_writer",
+    "matplotlib.figure",
+    "matplotlib.backends.backend_agg",
+)
+
+
+@dataclass(frozen=True)
+class Swept:
+    """A sweep that came to its end."""
+
+    folder: SweepFolder
+
+    @property
+    def exit_code(self) -> int:
+        return int(self.folder.count(FINISHED) < len(self.folder.jobs))
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON data: each job with its state, and the summary of each run."""
+        folder, jobs, runs = self.folder, [], []
+        for name, state in folder.states.items():
+            run = folder.path / state.run if state.run else None
+            row = {"name": name, "label": folder.jobs[name].label} | asdict(state)
+            jobs.append(row | {"run": run and str(run)})
+            if run and RunFolder(run).summary_file.exists():
+                runs.append({"run": str(run)} | RunFolder(run).summary())
+        return {"sweep": str(folder.path), "jobs": jobs, "runs": runs}
+
+
+def begin(overrides: Sequence[str], options: Options) -> Swept:
+    """Do the jobs of a grid that are not done yet.
+
+    Raises:
+        ConfigError: before anything is written.
+        Stopped: by a signal; what was trained is saved.
+    """
+    asked_for = sweep(overrides, options.config_dir)
+    path = place(asked_for, options.name)
+    room = checked(asked_for, path, options.config_dir, yes=options.yes)
+    folder = SweepFolder.at(path)
+    return _do(folder, grid.jobs(asked_for), room, options)
+
+
+def go_on(folder: SweepFolder, options: Options) -> Swept:
+    """Do the jobs of a sweep's folder that are not done yet."""
+    first = next(iter(folder.jobs.values()))
+    room = checked(sweep(first.words, options.config_dir), folder.path, options.config_dir)
+    return _do(folder, (), room, options)
+
+
+def place(asked_for: Sweep, name: str | None) -> Path:
+    """The folder of a sweep: the same command leads to the same one."""
+    if name is not None:
+        return asked_for.folder.with_name(name)
+    return asked_for.folder if asked_for.named else asked_for.folder.with_name(grid.sweep_name(asked_for))
+
+
+def _do(folder: SweepFolder, jobs: Iterator[grid.Job] | tuple[()], room: Room, options: Options) -> Swept:
+    most = options.jobs or room.jobs
+    with folder.lock(say), deferred():
+        folder.join(jobs)
+        again = (PENDING, INTERRUPTED, FINISHED) + (FAILED,) * options.retry_failed
+        left = [name for name, state in folder.states.items() if state.state in again]
+        for name in left:
+            if folder.states[name].state != FINISHED:
+                folder.states[name] = State()
+        folder.write()
+        if room.fork:
+            _ready()
+        pool, screen = Pool(most, folder.logs, folder.runs(), fork=room.fork), Screen(folder, most)
+
+        def settled(name: str, told: Mapping[str, Any]) -> None:
+            changes = dict(told)
+            if changes.pop("before", False):
+                changes["seconds"] = folder.states[name].seconds
+                folder.settle(name, **changes)
+            else:
+                screen.settled(name, folder.settle(name, **changes))
+
+        orders = (
+            Order(str(folder.path), name, folder.jobs[name].words, options.config_dir, options.retry_failed)
+            for name in left
+        )
+        screen.open(pool.running)
+        try:
+            pool.work(orders, settled, screen.look)
+        finally:
+            pool.close()
+            screen.close()
+            folder.write()
+        if asked():
+            say(f"{ended(folder)}; rlrun sweep resume {folder.quoted} goes on")
+    return Swept(folder)
+
+
+def _ready() -> None:
+    """Import what workers need, and make no thread of PyTorch's."""
+    for module in _USED:
+        with suppress(ImportError):
+            importlib.import_module(module)
+    importlib.import_module("torch").set_num_threads(1)
