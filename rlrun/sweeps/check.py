@@ -18,6 +18,7 @@ from rlrun.config.sweep import Sweep
 from rlrun.runs.log import say
 from rlrun.runs.memory import glance, needed, prepared
 from rlrun.runs.place import require_place
+from rlrun.runs.process import computing
 from rlrun.runs.room import available
 
 MANY, MOST = 10_000, 1_000_000  # jobs of a sweep, without being asked for twice and at all
@@ -45,7 +46,7 @@ def checked(asked: Sweep, folder: Path, config_dir: str | None = None, *, yes: b
     if len(asked) > MOST or (len(asked) > MANY and not yes):
         line = f"{MOST:,} are the most" if len(asked) > MOST else "if you mean all of them, add --yes"
         raise ConfigError(f"this sweep has {len(asked):,} jobs", line)
-    until = time.monotonic() + PATIENCE
+    until, fresh = time.monotonic() + PATIENCE, "torch" not in sys.modules
     configs: dict[str, tuple[list[str], RunConfig]] = {}  # those that differ in more than their seed
     for job in asked.probes():
         with _named(job):
@@ -54,15 +55,14 @@ def checked(asked: Sweep, folder: Path, config_dir: str | None = None, *, yes: b
         if time.monotonic() > until:
             break
     require_place(folder, "hydra.sweep.dir", folder.parent)
-    takes = 0
     for check in (glance, _complete):  # the first without torch
         for job, config in configs.values():
             with _named(job):
-                takes = max(takes, check(config) if check is _complete else 0)
+                check(config)
             if time.monotonic() > until:
                 say(f"not all jobs could be checked in {PATIENCE:g} s")
                 break
-    return _room([config for _, config in configs.values()], takes)
+    return _room([config for _, config in configs.values()], fresh)
 
 
 @contextmanager
@@ -74,27 +74,30 @@ def _named(job: Sequence[str]) -> Iterator[None]:
         raise ConfigError(*error.lines[:3], f"in the job {' '.join(job)}") from error
 
 
-def _complete(config: RunConfig) -> int:
-    """The bytes that a run takes.
-
-    Raises:
-        ConfigError: it would not fit into memory, or begins with what is not there.
-    """
-    task = prepared(config)
+def _complete(config: RunConfig) -> None:
+    """ConfigError where a run would not fit into memory, or begins with what is not there."""
+    with computing(1):
+        prepared(config)
     if config.init_from:
         from rlrun.runs.load import source_of
 
         source_of(config.init_from)
-    return needed(config, task).total
 
 
-def _room(configs: Sequence[RunConfig], takes: float) -> Room:
-    """One job at a time on a GPU, else as many as there are cores and memory for."""
+def _room(configs: Sequence[RunConfig], fresh: bool) -> Room:
+    """One job at a time on a GPU, else as many as there are cores and memory for.
+
+    A fork of a process whose PyTorch may have threads waits for them for ever, unless it wants none itself:
+    `fresh` is one that has not imported it.
+    """
     if any(config.device != "cpu" for config in configs):
         return Room(1, fork=False)
-    by_core = _cores() // max(config.threads for config in configs)
+    largest = sorted(configs, key=lambda config: -config.replicas * config.num_envs)[:3]
+    takes = max(needed(config, glance(config)).total for config in largest)
+    threads = max(config.threads for config in configs)
     by_memory = int(available().fill[0] // (takes + _PROCESS))
-    return Room(max(min(by_core, by_memory), 1), fork=sys.platform == "linux")
+    fork = sys.platform == "linux" and (fresh or threads == 1)
+    return Room(max(min(_cores() // threads, by_memory), 1), fork)
 
 
 def _cores() -> int:

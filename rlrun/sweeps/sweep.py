@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 from rlrun.config.sweep import Sweep, sweep
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.log import say
-from rlrun.runs.process import asked, deferred
+from rlrun.runs.process import asked, computing, deferred
 from rlrun.sweeps import grid
 from rlrun.sweeps.check import Room, checked
 from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED, PENDING, State, SweepFolder
@@ -93,8 +93,6 @@ def _do(folder: SweepFolder, jobs: Iterator[grid.Job] | tuple[()], room: Room, o
             if folder.states[name].state != FINISHED:
                 folder.states[name] = State()
         folder.write()
-        if room.fork:
-            _ready()
         pool, screen = Pool(most, folder.logs, folder.runs(), fork=room.fork), Screen(folder, most)
 
         def settled(name: str, told: Mapping[str, Any]) -> None:
@@ -111,7 +109,10 @@ def _do(folder: SweepFolder, jobs: Iterator[grid.Job] | tuple[()], room: Room, o
         )
         screen.open(pool.running)
         try:
-            pool.work(orders, settled, screen.look)
+            if room.fork:
+                _import()
+            with computing(1) if room.fork else nullcontext():
+                pool.work(orders, settled, screen.look)
         finally:
             pool.close()
             screen.close()
@@ -121,9 +122,8 @@ def _do(folder: SweepFolder, jobs: Iterator[grid.Job] | tuple[()], room: Room, o
     return Swept(folder)
 
 
-def _ready() -> None:
-    """Import what workers need, and make no thread of PyTorch's."""
+def _import() -> None:
+    """Import what workers need."""
     for module in _USED:
         with suppress(ImportError):
             importlib.import_module(module)
-    importlib.import_module("torch").set_num_threads(1)
