@@ -1,7 +1,7 @@
 """rlrun: reinforcement learning runs that are configured in YAML, batched over seeds and
 folds, judged honestly, and resumed to the bit.
 
-    result = rlrun.run(["algo=dqn", "env=cartpole"])
+    result = rlrun.run("algo=dqn env=cartpole", replicas=5)
     policy = rlrun.load(result.folder)
     action, memory = policy.act(obs)
 
@@ -12,27 +12,74 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rlrun.api import Result
     from rlrun.runs.policy import Policy
-    from rlrun.runs.run import Result
+    from rlrun.sweeps.sweep import Swept
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "run"]
+__all__ = ["__version__", "load", "run", "sweep"]
 
 
 def run(
-    overrides: Sequence[str] = (), *, config_dir: str | Path | None = None, quiet: bool = False
+    overrides: str | Sequence[str] = (),
+    *,
+    config_dir: str | Path | None = None,
+    quiet: bool = False,
+    **keys: Any,
 ) -> Result:
     """Train as `rlrun OVERRIDES...` does; returns the run folder, the summary and the policy.
+
+    Args:
+        overrides: a line as it is typed, `"algo=dqn env=cartpole"`, or a list of words.
+        keys: more of them, as `replicas=5`; those with dots as `**{"algo.gamma": 0.98}`.
 
     Raises:
         rlrun.config.ConfigError: the overrides are refused; nothing was written.
     """
     from rlrun import api
+    from rlrun.config import ConfigError
 
-    return api.run(overrides, config_dir, quiet=quiet)
+    try:
+        return api.run(overrides, config_dir, quiet=quiet, keys=keys)
+    except ConfigError as error:
+        raise ConfigError(*error.lines) from None  # whose three lines say it all
+
+
+def sweep(
+    overrides: str | Sequence[str] = (),
+    *,
+    jobs: int | None = None,
+    name: str | None = None,
+    retry_failed: bool = False,
+    config_dir: str | Path | None = None,
+    **keys: Any,
+) -> Swept:
+    """Train every combination of values as `rlrun -m OVERRIDES...` does, those that are not trained yet.
+
+    Args:
+        overrides: as of `run`, with values that are separated by commas.
+        jobs: at a time; by default as many as there are cores and memory for.
+        name: of the sweep's folder.
+        retry_failed: whether jobs are tried again that failed.
+        keys: more overrides; a list holds several values, as `seed=[0, 5]`.
+
+    Raises:
+        rlrun.config.ConfigError: the sweep is refused; nothing was written.
+    """
+    from rlrun import api
+    from rlrun.config import ConfigError
+    from rlrun.sweeps.options import Options
+    from rlrun.sweeps.sweep import begin
+
+    folder = None if config_dir is None else str(config_dir)
+    options = Options(jobs, name, retry_failed, config_dir=folder)
+    try:
+        return begin(api.words(overrides, keys, several=True), options)
+    except ConfigError as error:
+        raise ConfigError(*error.lines) from None
 
 
 def load(run_folder: str | Path, replica: int = 0) -> Policy:

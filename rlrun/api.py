@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import base64
+import html
+import importlib.util
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from rlrun.config.compose import compose
 from rlrun.config.keys import legible
@@ -16,13 +23,78 @@ from rlrun.runs.folder import RunFolder
 from rlrun.runs.memory import prepared
 from rlrun.runs.place import require_place
 from rlrun.runs.process import Failed, computing, contained
-from rlrun.runs.run import Result
 from rlrun.runs.watchdog import watched
 
 
-def run(overrides: Sequence[str], config_dir: str | Path | None = None, *, quiet: bool = False) -> Result:
+@dataclass(frozen=True)
+class Result(runs.Result):
+    """A run that came to its end; in a notebook it shows its table and its curve."""
+
+    @property
+    def metrics(self) -> Any:
+        """What was recorded, a column for each tag beside `step` and `replica`; NaN where nothing was.
+
+        A DataFrame where pandas is installed, else a mapping of names to arrays of one length.
+        """
+        found = columns(RunFolder(self.folder))
+        if importlib.util.find_spec("pandas"):
+            return importlib.import_module("pandas").DataFrame(found)
+        return found
+
+    def _repr_html_(self) -> str:
+        run = RunFolder(self.folder)
+        page = f"<pre>{html.escape(shown(run))}</pre>"
+        if run.curve.exists():
+            data = base64.b64encode(run.curve.read_bytes()).decode()
+            page += f'<img src="data:image/png;base64,{data}" style="max-width:100%">'
+        return page
+
+
+def columns(run: RunFolder) -> dict[str, np.ndarray]:
+    """metrics.jsonl as columns: `step` and `replica` are integers, tags NaN where a record has none."""
+    rows = list(run.read_metrics(None))
+    tags = dict.fromkeys(tag for row in rows for tag in row)
+    found = {tag: np.array([row.get(tag, np.nan) for row in rows]) for tag in tags}
+    return found | {name: found[name].astype(int) for name in ("step", "replica") if name in found}
+
+
+def words(overrides: str | Sequence[str], keys: Mapping[str, Any], *, several: bool = False) -> list[str]:
+    """Overrides from a line as it is typed or a list of words, and from keywords.
+
+    With `several`, a list among the keywords holds the values that a sweep gives to its key.
+    """
+    told = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
+    for key, value in keys.items():
+        if several and isinstance(value, (list, tuple)):
+            told.append(f"{key}={','.join(map(_text, value))}")
+        else:
+            told.append(f"{key}={_text(value)}")
+    return told
+
+
+def _text(value: Any) -> str:
+    """A value in Hydra's grammar."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_text, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{_text(each)}" for name, each in value.items()) + "}"
+    text = str(value)
+    plain = all(letter.isalnum() or letter in "_./:@%+-" for letter in text)
+    return text if plain and text else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def run(
+    overrides: str | Sequence[str],
+    config_dir: str | Path | None = None,
+    *,
+    quiet: bool = False,
+    keys: Mapping[str, Any] | None = None,
+) -> Result:
     """Train as `rlrun OVERRIDES...` does."""
-    return train(compose(overrides, config_dir), overrides=list(overrides), quiet=quiet)
+    told = words(overrides, keys or {})
+    return train(compose(told, config_dir), overrides=told, quiet=quiet)
 
 
 def train(
@@ -60,7 +132,7 @@ def report(folder: Path) -> str:
     return policy + shown(run)
 
 
-def _reported(result: Result, quiet: bool) -> Result:
+def _reported(result: runs.Result, quiet: bool) -> Result:
     run = RunFolder(result.folder)
     config, policy, unwritten = run.config(), "", None
     try:
@@ -72,4 +144,4 @@ def _reported(result: Result, quiet: bool) -> Result:
         print(legible(policy + shown(run)))  # the only line of a run that goes to stdout
     if unwritten:
         raise unwritten
-    return result
+    return Result(result.folder, result.summary, result.exit_code)

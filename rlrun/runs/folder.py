@@ -302,14 +302,17 @@ class RunFolder:
         write_atomic(self.report_html, page.encode("utf-8", "replace"))
         self._write_json(self.report_json, report)
 
-    def read_metrics(self, tags: Iterable[str]) -> Iterator[dict[str, Any]]:
+    def read_metrics(self, tags: Iterable[str] | None) -> Iterator[dict[str, Any]]:
         """The records of metrics.jsonl that have any of the tags: step, replica, and values by tag.
+
+        None stands for every tag.
 
         Raises:
             ConfigError: it is missing or damaged.
         """
-        shape = {"step": int, "replica": int} | {f"{tag}?": float for tag in tags}
-        wanted = [json.dumps(tag).encode() for tag in tags]
+        shape: Shape = {"step": int, "replica": int} | {f"{tag}?": float for tag in tags or ()}
+        shape |= {"*": float} if tags is None else {}
+        wanted = [b""] if tags is None else [json.dumps(tag).encode() for tag in tags]
         with sound(self.metrics):
             for number, line in enumerate(lines_of(self.metrics, _LINE), 1):
                 if any(tag in line for tag in wanted):
