@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,13 @@ from rlrun.config.compose import composed
 from rlrun.config.explain import explained
 from rlrun.config.run import REGISTERED
 
+# Launchers that sweeps know: the module of Hydra's plug-in, and the extra of rlrun that installs it.
+LAUNCHERS = {
+    "joblib": ("hydra_plugins.hydra_joblib_launcher", "joblib"),
+    "submitit_local": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+    "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
+    "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
+}
 _SUBDIR = "${hydra:job.num}"  # of Hydra's own naming, in config.yaml
 _VALUES = 100  # of a key, that are tried one by one
 
@@ -75,7 +83,9 @@ class Sweep:
     axes: list[Axis]
     folder: Path  # as it is `named`, else only its parent counts; of the first job where it is foreign
     named: bool
-    foreign: bool  # a launcher, a sweeper, a callback or names of Hydra's are asked for: Hydra runs it
+    foreign: bool  # a sweeper, a callback or names of Hydra's are asked for: Hydra runs it
+    launcher: str = "basic"
+    params: Mapping[str, Any] = field(default_factory=dict)  # of the launcher
 
     def __len__(self) -> int:
         return math.prod(map(len, self.axes))
@@ -105,14 +115,16 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
         ConfigError: it cannot be read, or has no end.
     """
     fixed, axes = _split(overrides)
+    _require_launcher(fixed)
     with composed(fixed, config_dir) as cfg, explained():
         params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
         raw: Any = OmegaConf.to_container(cfg.hydra.sweep, resolve=False)
         folder, named = Path(str(cfg.hydra.sweep.dir)), "rlrun.unique" not in str(raw["dir"])
         foreign = bool(cfg.hydra.callbacks) or str(raw["subdir"]) != _SUBDIR
-        foreign |= any(
-            cfg.hydra.runtime.choices[f"hydra/{part}"] != "basic" for part in ("launcher", "sweeper")
-        )
+        chosen = cfg.hydra.runtime.choices
+        launcher = str(chosen["hydra/launcher"])
+        foreign |= str(chosen["hydra/sweeper"]) != "basic" or launcher not in ("basic", *LAUNCHERS)
+        given: Any = OmegaConf.to_container(cfg.hydra.launcher, resolve=launcher in LAUNCHERS)
         more_fixed, more = _split([f"{key}={value}" for key, value in params.items()])
     told = {axis.key for axis in axes} | {word.partition("=")[0] for word in fixed}
     axes = [*axes, *(axis for axis in more if axis.key not in told)]
@@ -122,7 +134,22 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
     fixed = [*(word for word in more_fixed if word.partition("=")[0] not in told), *fixed]
     if foreign:
         folder /= re.sub(r"\$\{.*\}", "0", str(raw["subdir"]))
-    return Sweep(fixed, axes, folder, named, foreign)
+    fixed = [word for word in fixed if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
+    params = {name: value for name, value in given.items() if name != "_target_"}
+    return Sweep(fixed, axes, folder, named, foreign, launcher, params)
+
+
+def _require_launcher(words: Sequence[str]) -> None:
+    """ConfigError where a launcher is chosen that is not installed."""
+    chosen = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
+    for name in chosen:
+        module, extra = LAUNCHERS.get(name, ("hydra", ""))
+        try:
+            found = importlib.util.find_spec(module)
+        except ModuleNotFoundError:  # nor is the package that it is in
+            found = None
+        if found is None:
+            raise ConfigError(f"hydra/launcher={name} is not installed", f"pip install 'rlrun[{extra}]'")
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:

@@ -17,12 +17,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rlrun.runs.process import asked, saving, stoppable
+from rlrun.runs.process import asked, computing, saving, stoppable
 from rlrun.sweeps.work import Order, done
 
 _LAST = 12.0  # seconds that a worker may take to save when it is told to stop
@@ -75,6 +75,10 @@ class Pool:
 
         `settled` is told of each that ended; `look` is called several times a second.
         """
+        with computing(1) if self._fork else nullcontext():  # a fork must find no threads of PyTorch's
+            self._work(orders, settled, look)
+
+    def _work(self, orders: Iterator[Order], settled: Settled, look: Callable[[], None]) -> None:
         left: Order | None = next(orders, None)
         while left or self.running:
             if asked():
@@ -99,7 +103,8 @@ class Pool:
                 return self._start(order, heard, told, log)
             sys.stdout.flush()
             sys.stderr.flush()
-            if pid := os.fork():
+            pid = os.fork()
+            if pid:
                 return Worker(order, pid, heard, None)
             _child(order, self._runs, (told, self._alive[0], log))
         finally:

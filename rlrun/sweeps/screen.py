@@ -5,16 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 from rlrun.config.keys import legible
 from rlrun.report.table import number
 from rlrun.runs.log import clock, fitting, is_terminal, say
 from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED, PENDING, State, SweepFolder
-from rlrun.sweeps.pool import Worker
 
 _EVERY = 30.0  # seconds between two lines about what runs, without a terminal
 _SHOWN = 12  # running jobs, and the last ones that ended
+
+
+class At(Protocol):
+    """A job that is being done."""
+
+    progress: list[str]  # how far it is, the most useful piece first
 
 
 class Screen:
@@ -22,17 +27,17 @@ class Screen:
 
     def __init__(self, folder: SweepFolder, side_by_side: int) -> None:
         self._folder, self._most = folder, side_by_side
-        self._running: Mapping[str, Worker] = {}
+        self._running: Mapping[str, At] = {}
         self._began = self._last = time.monotonic()
         self._ended: list[str] = []  # the newest last
         self._numbers = {name: i for i, name in enumerate(folder.jobs, 1)}
         self._live: Any = None
 
-    def open(self, running: Mapping[str, Worker]) -> None:
+    def open(self, running: Mapping[str, At]) -> None:
         """`running` is read whenever something is shown."""
         self._running = running
         jobs = len(self._folder.jobs)
-        say(f"sweep {self._folder.quoted}: {jobs} job{'s' * (jobs > 1)}, {self._most} at a time")
+        say(f"sweep {self._folder.quoted}: {jobs} job{'s' * (jobs > 1)}, {min(self._most, jobs)} at a time")
         if is_terminal():
             from rich.console import Console
             from rich.live import Live
@@ -89,7 +94,12 @@ class Screen:
         pieces += [f"{n} failed" for n in [count(FAILED)] if n] + [f"{running} running", f"{pending} pending"]
         seconds = [each.seconds for each in self._folder.states.values() if each.state == FINISHED]
         if seconds and pending + running > 0:
-            left = sum(seconds) / len(seconds) * (pending + running / 2) / self._most
+            left = (
+                sum(seconds)
+                / len(seconds)
+                * (pending + running / 2)
+                / max(min(self._most, pending + running), 1)
+            )
             pieces.append(f"eta {clock(left)}")
         return "  ".join(pieces)
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlrun.config.sweep import Sweep, sweep
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.log import say
-from rlrun.runs.process import asked, computing, deferred
+from rlrun.runs.process import asked, deferred
 from rlrun.sweeps import grid
 from rlrun.sweeps.check import Room, checked
 from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED, PENDING, State, SweepFolder
@@ -20,6 +20,9 @@ from rlrun.sweeps.options import Options
 from rlrun.sweeps.pool import Pool
 from rlrun.sweeps.screen import Screen, ended
 from rlrun.sweeps.work import Order
+
+if TYPE_CHECKING:
+    from rlrun.sweeps.launchers import Launcher
 
 # What a run imports late: forked workers find it there.
 _USED = (
@@ -66,14 +69,15 @@ def begin(overrides: Sequence[str], options: Options) -> Swept:
     path = place(asked_for, options.name)
     room = checked(asked_for, path, options.config_dir, yes=options.yes)
     folder = SweepFolder.at(path)
-    return _do(folder, grid.jobs(asked_for), room, options)
+    return _do(folder, grid.jobs(asked_for), room, options, asked_for)
 
 
 def go_on(folder: SweepFolder, options: Options) -> Swept:
-    """Do the jobs of a sweep's folder that are not done yet."""
+    """Do the jobs of a sweep's folder that are not done yet, on this machine."""
     first = next(iter(folder.jobs.values()))
-    room = checked(sweep(first.words, options.config_dir), folder.path, options.config_dir)
-    return _do(folder, (), room, options)
+    asked_for = sweep(first.words, options.config_dir)
+    room = checked(asked_for, folder.path, options.config_dir)
+    return _do(folder, (), room, options, asked_for)
 
 
 def place(asked_for: Sweep, name: str | None) -> Path:
@@ -83,38 +87,36 @@ def place(asked_for: Sweep, name: str | None) -> Path:
     return asked_for.folder if asked_for.named else asked_for.folder.with_name(grid.sweep_name(asked_for))
 
 
-def _do(folder: SweepFolder, jobs: Iterator[grid.Job] | tuple[()], room: Room, options: Options) -> Swept:
-    most = options.jobs or room.jobs
+def _do(
+    folder: SweepFolder, jobs: Iterable[grid.Job], room: Room, options: Options, asked_for: Sweep
+) -> Swept:
     with folder.lock(say), deferred():
         folder.join(jobs)
         again = (PENDING, INTERRUPTED, FINISHED) + (FAILED,) * options.retry_failed
         left = [name for name, state in folder.states.items() if state.state in again]
         for name in left:
-            if folder.states[name].state != FINISHED:
+            if (
+                folder.states[name].state != FINISHED
+            ):  # whether these are still what is asked for is found out
                 folder.states[name] = State()
         folder.write()
-        pool, screen = Pool(most, folder.logs, folder.runs(), fork=room.fork), Screen(folder, most)
+        crew = _crew(asked_for, room, options, folder)
+        screen = Screen(folder, crew.most)
 
         def settled(name: str, told: Mapping[str, Any]) -> None:
             changes = dict(told)
             if changes.pop("before", False):
-                changes["seconds"] = folder.states[name].seconds
-                folder.settle(name, **changes)
+                folder.settle(name, **changes | {"seconds": folder.states[name].seconds})
             else:
                 screen.settled(name, folder.settle(name, **changes))
 
-        orders = (
-            Order(str(folder.path), name, folder.jobs[name].words, options.config_dir, options.retry_failed)
-            for name in left
-        )
-        screen.open(pool.running)
+        how = options.config_dir, options.retry_failed
+        orders = (Order(str(folder.path), name, folder.jobs[name].words, *how) for name in left)
+        screen.open(crew.running)
         try:
-            if room.fork:
-                _import()
-            with computing(1) if room.fork else nullcontext():
-                pool.work(orders, settled, screen.look)
+            crew.work(orders, settled, screen.look)
         finally:
-            pool.close()
+            crew.close()
             screen.close()
             folder.write()
         if asked():
@@ -122,8 +124,17 @@ def _do(folder: SweepFolder, jobs: Iterator[grid.Job] | tuple[()], room: Room, o
     return Swept(folder)
 
 
-def _import() -> None:
-    """Import what workers need."""
-    for module in _USED:
-        with suppress(ImportError):
-            importlib.import_module(module)
+def _crew(asked_for: Sweep, room: Room, options: Options, folder: SweepFolder) -> Pool | Launcher:
+    """Who does the jobs: workers of this process, or those of the launcher that is chosen."""
+    name, most = asked_for.launcher, options.jobs
+    if name == "basic":
+        if room.fork:
+            for module in _USED:
+                with suppress(ImportError):
+                    importlib.import_module(module)
+        return Pool(most or room.jobs, folder.logs, folder.runs(), fork=room.fork)
+    from rlrun.sweeps.launchers import LAUNCHERS
+
+    if name == "submitit_local":  # which would start them all at once
+        most = most or room.jobs
+    return LAUNCHERS[name](asked_for.params, most, folder.logs, folder.runs())
