@@ -4,6 +4,7 @@ folds, judged honestly, and resumed to the bit.
     result = rlrun.run("algo=dqn env=cartpole", replicas=5)
     policy = rlrun.load(result.folder)
     action, memory = policy.act(obs)
+    print(rlrun.compare("outputs"))
 
 Importing the package imports nothing else: torch comes with the first run or load.
 """
@@ -16,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rlrun.api import Result
+    from rlrun.report.compare import Comparison
     from rlrun.runs.policy import Policy
     from rlrun.sweeps.sweep import Swept
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "run", "sweep"]
+__all__ = ["__version__", "compare", "load", "run", "sweep"]
 
 
 def run(
@@ -91,3 +93,18 @@ def load(run_folder: str | Path, replica: int = 0) -> Policy:
     from rlrun.runs.load import load
 
     return load(run_folder, replica)
+
+
+def compare(
+    paths: Sequence[str | Path] | str | Path, *, by: str = "iqm", baseline: str | None = None
+) -> Comparison:
+    """Which of the configurations under `paths` is better, and how surely, as `rlrun compare` says.
+
+    `by` is iqm, median, mean or worst; `baseline`, the name of the row that others are tested against.
+
+    Raises:
+        rlrun.config.ConfigError: there is no finished run, or no such ranking or row.
+    """
+    from rlrun.report.compare import comparison
+
+    return comparison(paths, by, baseline)

@@ -67,11 +67,11 @@ def _opened(args: argparse.Namespace) -> Path:
     return folder
 
 
-def _can_be_made(out: Path) -> None:
+def can_be_made(out: Path, option: str = "--out") -> None:
     """ConfigError where neither a file nor a folder of this path can be made, or changed."""
     from rlrun.runs.place import require_place
 
-    require_place(out.parent if os.path.lexists(out) else out, "--out", out)
+    require_place(out.parent if os.path.lexists(out) else out, option, out)
 
 
 def evaluate(arguments: list[str], as_json: bool) -> int:
@@ -107,7 +107,7 @@ def play(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(arguments)
     folder = _opened(args)
     out = args.out or RunFolder(folder).film
-    _can_be_made(out)
+    can_be_made(out)
     from rlrun.report.film import film
 
     with contained():
@@ -137,7 +137,7 @@ def record(arguments: list[str], as_json: bool) -> int:
     folder = _opened(args)
     out = args.out or (None if args.minari else RunFolder(folder).episodes)
     if out:
-        _can_be_made(out)
+        can_be_made(out)
     from rlrun.runs.record import record
 
     with contained():
@@ -188,20 +188,6 @@ def report(arguments: list[str], as_json: bool) -> int:
     made = [file for file in made if Path(file).exists()]
     print(json.dumps({"run": str(folder), "files": made}) if as_json else legible(text))
     return 0
-
-
-def compare(arguments: list[str], as_json: bool) -> int:
-    from rlrun.runs.folder import RunFolder
-
-    parser = verb_parser("compare", "A table over runs, or over folders that hold runs.")
-    parser.add_argument("paths", nargs="+", metavar="PATH")
-    paths = [Path(path) for path in parser.parse_args(arguments).paths]
-    for path in paths:
-        if not os.path.isdir(path) or not RunFolder.under(path):
-            run_folder(str(path))
-    from rlrun.report.compare import compare
-
-    return compare(paths, as_json)
 
 
 def positive(text: str) -> int:

@@ -123,10 +123,5 @@ def _allow(folder: SweepFolder, allowed: bool) -> None:
 
 def _told(swept: Swept, as_json: bool) -> int:
     """Say what came of a sweep; the exit code."""
-    from rlrun.sweeps.screen import ended
-
-    if as_json:
-        print(json.dumps(swept.plain()))
-    else:
-        print(legible(f"{ended(swept.folder)}\n\nsweep {swept.folder.quoted}"))
+    print(json.dumps(swept.plain()) if as_json else legible(str(swept)))
     return swept.exit_code

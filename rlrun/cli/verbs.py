@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rlrun.cli import choices, doctor, hints, runs, train
+from rlrun.cli import choices, compare, doctor, hints, runs, train
 from rlrun.cli.words import failed, refuse
 from rlrun.config import ConfigError
 from rlrun.config.keys import EnvError, legible
@@ -28,7 +28,7 @@ usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml s
   record RUN       write its episodes as a data set for imitation and offline algorithms
   resume RUN       go on with an interrupted run
   report RUN       make its pictures and its report again from its files
-  compare PATH...  a table over runs or folders of runs
+  compare PATH...  which of the runs or folders of runs is better, and how surely
   sweep            many runs: rlrun sweep resume FOLDER goes on with them
   doctor           what is installed, and what is missing
 
@@ -93,7 +93,7 @@ VERBS: dict[str, Callable[[list[str], bool], int]] = {
     "record": runs.record,
     "resume": runs.resume,
     "report": runs.report,
-    "compare": runs.compare,
     "sweep": train.sweep,
+    "compare": compare.compare,
     "doctor": doctor.doctor,
 }

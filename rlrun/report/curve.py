@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from rlrun.config import ConfigError
+from rlrun.report.curves import (
+    LINES,
+    SMOOTH,
+    Curves,
+    held,
+    moving_mean,
+    on_grid,
+    quantiles,
+    read_curves,
+    steps_of,
+)
 from rlrun.report.plots import BLUE, GREY, ORANGE, RED, new_figure, save_figure
 from rlrun.report.table import number
 from rlrun.runs.folder import RunFolder, task_names
 from rlrun.runs.summary import has_score
 
-# What the line may show, on which scale, and what the final score is then called: the first there
-# is. A run that is never judged while it trains shows what it earned; its score is the last record.
-LINES = {
-    "eval/return": ("evaluation", "return (sum of an episode's rewards)", "final"),
-    "val/score": ("validation", "score (sum over a window)", "test"),
-    "train/return": ("training return", "return (sum of an episode's rewards)", "final"),
-    "train/reward": ("training reward", "reward a step", "final"),
-}
 FEW = 10  # replicas of which every one matters: below, the band holds them all
-_SMOOTH = 5  # records that a point of the training return is the mean of
 _MARKED = 60  # points that can be told apart
-
-Curves = dict[int, tuple[np.ndarray, np.ndarray]]  # replica -> steps, values
 
 
 def curve_png(run: RunFolder) -> bool:
@@ -37,7 +35,7 @@ def curve_png(run: RunFolder) -> bool:
     """
     summary = run.summary()
     rows = {row["replica"]: row for row in summary["replicas"]}
-    series = _read_metrics(run, tuple(LINES), rows)
+    series = read_curves(run, tuple(LINES), rows)
     tag = next((tag for tag in LINES if tag in series), None)
     if tag is None and not any(map(has_score, rows.values())):
         return False
@@ -50,7 +48,7 @@ def curve_png(run: RunFolder) -> bool:
         failed = {replica: str(row["seed"]) for replica, row in rows.items() if "failed" in row}
         if tag == "eval/return" and "train/return" in series:
             _draw_training(axes, series["train/return"])
-        _draw_line(axes, _held(series[tag], last, failed), what)
+        _draw_line(axes, held(series[tag], last, failed), what)
         _draw_failures(axes, series[tag], failed)
     _draw_scores(axes, summary, last, final)
     axes.set_title(_title(run), loc="left", wrap=True)
@@ -74,24 +72,24 @@ def _title(run: RunFolder) -> str:
 
 def _draw_training(axes: Any, curves: Curves) -> None:
     smooth = {replica: (step, moving_mean(value)) for replica, (step, value) in curves.items()}
-    step = _grid(smooth)
-    middle = _quantiles(_on_grid(smooth, step), (0.5,))[0]
-    label = f"training return, {_SMOOTH} records a point" + _over(", median", curves)
+    step = steps_of(smooth)
+    middle = quantiles(on_grid(smooth, step), (0.5,))[0]
+    label = f"training return, {SMOOTH} records a point" + _over(", median", curves)
     axes.plot(step, middle, color=GREY, lw=0.8, alpha=0.8, marker=_marker(step, 1), ms=3, label=label)
 
 
 def _draw_line(axes: Any, curves: Curves, what: str) -> None:
-    step = _grid(curves)
-    values = _on_grid(curves, step)
+    step = steps_of(curves)
+    values = on_grid(curves, step)
     if len(curves) > 1:
         few = len(curves) < FEW
         label = ("lowest to highest" if few else "middle half") + f" of {len(curves)}"
-        band = _quantiles(values, (0, 1) if few else (0.25, 0.75))
+        band = quantiles(values, (0, 1) if few else (0.25, 0.75))
         axes.fill_between(step, *band, color=BLUE, alpha=0.2, lw=0, label=label)
     label = what + _over(f", median of {len(curves)}", curves)
     axes.plot(
         step,
-        _quantiles(values, (0.5,))[0],
+        quantiles(values, (0.5,))[0],
         marker=_marker(step, _MARKED),
         ms=4,
         color=BLUE,
@@ -136,56 +134,3 @@ def _marker(step: np.ndarray, most: int) -> str:
 
 def _over(words: str, curves: Curves) -> str:
     return words if len(curves) > 1 else ""
-
-
-def moving_mean(values: np.ndarray, width: int = _SMOOTH) -> np.ndarray:
-    """The mean [n] of `width` values about each one, or of those there are at the ends: no lag."""
-    half, sums = width // 2, np.concatenate([[0.0], np.cumsum(values)])
-    at = np.arange(len(values))
-    begin, end = np.maximum(at - half, 0), np.minimum(at + half + 1, len(values))
-    return (sums[end] - sums[begin]) / (end - begin)
-
-
-def _read_metrics(run: RunFolder, tags: Sequence[str], replicas: Container[int]) -> dict[str, Curves]:
-    points: dict[str, dict[int, tuple[array[float], array[float]]]] = {tag: {} for tag in tags}
-    for record in run.read_metrics(tags):
-        if record["replica"] not in replicas:
-            raise ConfigError(f"{run.metrics} is damaged: it has a replica {record['replica']}")
-        for tag in record.keys() & tags:
-            steps, values = points[tag].setdefault(record["replica"], (array("d"), array("d")))
-            steps.append(record["step"])
-            values.append(record[tag])
-    return {
-        tag: {r: (np.array(steps).astype(int), np.array(values)) for r, (steps, values) in own.items()}
-        for tag, own in points.items()
-        if own
-    }
-
-
-def _held(curves: Curves, last: int, failed: Mapping[int, str]) -> Curves:
-    """Curves up to `last`: a replica that ended before keeps its last value, one that failed has none."""
-    return {
-        replica: (step, value)
-        if replica in failed or step[-1] >= last
-        else (np.append(step, last), np.append(value, value[-1]))
-        for replica, (step, value) in curves.items()
-    }
-
-
-def _grid(curves: Curves, most: int = 500) -> np.ndarray:
-    """The steps at which any replica has a value; evenly spaced ones where these are too many."""
-    steps = np.unique(np.concatenate([step for step, _ in curves.values()]))
-    return steps if len(steps) <= most else np.linspace(steps[0], steps[-1], most)
-
-
-def _on_grid(curves: Curves, grid: np.ndarray) -> np.ndarray:
-    """[replicas, len(grid)], NaN before a replica's first and after its last record."""
-    return np.stack([np.interp(grid, s, v, left=np.nan, right=np.nan) for s, v in curves.values()])
-
-
-def _quantiles(values: np.ndarray, at: Sequence[float]) -> np.ndarray:
-    """Quantiles over replicas [len(at), n] of those that have a value; NaN where none has."""
-    out = np.full((len(at), values.shape[1]), np.nan)
-    some = np.isfinite(values).any(0)
-    out[:, some] = np.nanquantile(values[:, some], at, axis=0)
-    return out

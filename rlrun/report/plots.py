@@ -16,6 +16,8 @@ from rlrun.files import write_atomic
 
 BLUE, ORANGE, GREEN, GREY = "#2f6db5", "#e59c2c", "#3b9a62", "#8a8f98"
 RED = "#b4655b"
+# Okabe and Ito's, which most people with a colour vision deficiency can tell apart; twice with a dashed line.
+DISTINCT = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 
 
 def new_figure(path: Path, width: float, height: float) -> Any:

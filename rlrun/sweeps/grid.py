@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rlrun.config.naming import abbreviated
 from rlrun.config.sweep import Sweep
 
 _LONG = 96  # characters of a name, of which a file system allows 255
-_SHORT = {"learning_rate": "lr"}
 _FIRST = ("algo", "model", "env", "eval", "data")  # what is told first; seeds come last
 _LAST = ("replicas", "seed")
 
@@ -28,7 +28,7 @@ class Job:
 def jobs(asked: Sweep) -> Iterator[Job]:
     """The jobs of a grid, the last key varying fastest."""
     keys = sorted((axis.key for axis in asked.axes), key=_order)
-    short = dict(zip(keys, short_names(keys), strict=True))
+    short = abbreviated(keys)
     names: set[str] = set()
     for values in asked.jobs():
         words = (*asked.fixed, *(f"{key}={value}" for key, value in values.items()))
@@ -36,7 +36,8 @@ def jobs(asked: Sweep) -> Iterator[Job]:
         if name in names:  # other values that look the same
             name = f"{name[:_LONG]}-{_digest(words)}"
         names.add(name)
-        label = " ".join(_told(key, short[key], _plain(values[key])) for key in keys)
+        told = sorted(keys, key=lambda key: key not in _FIRST)  # what is chosen, then the values
+        label = " ".join(_told(key, short[key], _plain(values[key])) for key in told)
         yield Job(name, label or name, words)
 
 
@@ -47,20 +48,7 @@ def sweep_name(asked: Sweep) -> str:
     parts = [said[key] for key in ("algo", "env") if said.get(key)]
     keys = sorted((axis.key for axis in asked.axes), key=_order)
     digest = _digest((*sorted(fixed), *keys))
-    return f"{_clean('-'.join([*parts, *short_names(keys)]) or 'run')[:_LONG]}-{digest}"
-
-
-def short_names(keys: Sequence[str]) -> list[str]:
-    """The last part of each dotted key, or as many parts as tell it from the others."""
-    out = []
-    for key in keys:
-        parts = key.lstrip("+").split(".")
-        for count in range(1, len(parts) + 1):
-            name = ".".join(parts[-count:])
-            if sum(other.lstrip("+") == name or other.endswith("." + name) for other in keys) <= 1:
-                break
-        out.append(_SHORT.get(name, name))
-    return out
+    return f"{_clean('-'.join([*parts, *abbreviated(keys).values()]) or 'run')[:_LONG]}-{digest}"
 
 
 def folder_name(values: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import importlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlrun.config.sweep import Sweep, sweep
+from rlrun.report.compare import Comparison
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.log import say
 from rlrun.runs.process import asked, deferred
@@ -18,6 +20,7 @@ from rlrun.sweeps.check import Room, checked
 from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED, PENDING, State, SweepFolder
 from rlrun.sweeps.options import Options
 from rlrun.sweeps.pool import Pool
+from rlrun.sweeps.ranking import best_again, ranked
 from rlrun.sweeps.screen import Screen, ended
 from rlrun.sweeps.work import Order
 
@@ -38,9 +41,10 @@ _USED = (
 
 @dataclass(frozen=True)
 class Swept:
-    """A sweep that came to its end."""
+    """A sweep that came to its end; in a notebook it shows its ranking."""
 
     folder: SweepFolder
+    ranking: Comparison | None  # None where no run has a score
 
     @property
     def exit_code(self) -> int:
@@ -56,6 +60,17 @@ class Swept:
             if run and RunFolder(run).summary_file.exists():
                 runs.append({"run": str(run)} | RunFolder(run).summary())
         return {"sweep": str(folder.path), "jobs": jobs, "runs": runs}
+
+    def __str__(self) -> str:
+        """The ranking, what did not come to its end, and what to type next."""
+        told = [str(self.ranking)] if self.ranking else []
+        told.append(f"{ended(self.folder)}\nsweep {self.folder.quoted}")
+        if self.ranking and (again := best_again(self.folder, self.ranking)):
+            told.append("\n".join(["the best again, on seeds that nothing was chosen on:", *again]))
+        return "\n".join(told)
+
+    def _repr_html_(self) -> str:
+        return self.ranking._repr_html_() if self.ranking else f"<pre>{html.escape(str(self))}</pre>"
 
 
 def begin(overrides: Sequence[str], options: Options) -> Swept:
@@ -121,7 +136,7 @@ def _do(
             folder.write()
         if asked():
             say(f"{ended(folder)}; rlrun sweep resume {folder.quoted} goes on")
-    return Swept(folder)
+    return Swept(folder, ranked(folder))
 
 
 def _crew(asked_for: Sweep, room: Room, options: Options, folder: SweepFolder) -> Pool | Launcher:

@@ -12,7 +12,8 @@ import pytest
 from run_folders import write_run
 
 from rlrun.report import curve
-from rlrun.report.curve import curve_png, moving_mean
+from rlrun.report.curve import curve_png
+from rlrun.report.curves import moving_mean
 from rlrun.report.table import results_table
 from rlrun.runs.folder import RunFolder
 

@@ -31,7 +31,7 @@ from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.envs.abilities import Trial
 from rlrun.files import WriteError
-from rlrun.report.compare import rows
+from rlrun.report.compare import comparison
 from rlrun.runs import checkpoint, identity, log, run, watchdog
 from rlrun.runs.checkpoint import CheckpointError
 from rlrun.runs.folder import RunFolder
@@ -332,9 +332,9 @@ def test_a_killed_run_does_not_run(here: Path) -> None:
     write_run(here, [1.0], *TRAIN)
     killed = write_run(here, None, *TRAIN)
     killed.set_status("running", 4321)
-    assert rows([here])[0]["unfinished"] == ["killed at step 4,321"]
+    assert comparison(here).rows[0]["unfinished"] == ["killed at step 4,321"]
     with killed.lock():
-        assert rows([here])[0]["unfinished"] == ["running at step 4,321"]
+        assert comparison(here).rows[0]["unfinished"] == ["running at step 4,321"]
     assert not killed.in_use
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rlrun.config.sweep import sweep
-from rlrun.sweeps.grid import folder_name, jobs, short_names, sweep_name
+from rlrun.sweeps.grid import folder_name, jobs, sweep_name
 
 
 def test_a_jobs_folder_says_what_differs() -> None:
@@ -28,19 +28,6 @@ def test_a_jobs_folder_says_what_differs() -> None:
 
 def test_values_that_are_written_in_two_ways_are_one_job() -> None:
     assert [job.name for job in jobs(sweep(["algo=dqn", "algo.gamma=0.9,9e-1,0.90"]))] == ["gamma-0.9"]
-
-
-@pytest.mark.parametrize(
-    ("keys", "short"),
-    [
-        (["algo.learning_rate", "seed"], ["lr", "seed"]),
-        (["algo.actor.hidden", "model.hidden"], ["actor.hidden", "model.hidden"]),
-        (["algo.gamma", "env.gamma", "gamma"], ["algo.gamma", "env.gamma", "gamma"]),
-        (["+env.kwargs.size"], ["size"]),
-    ],
-)
-def test_a_key_is_as_short_as_it_can_be(keys: list[str], short: list[str]) -> None:
-    assert short_names(keys) == short
 
 
 @pytest.mark.parametrize(
