@@ -20,12 +20,10 @@ from rlrun.config.run import RunConfig
 from rlrun.files import WriteError, remove
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.identity import job_hash
-from rlrun.runs.log import say
+from rlrun.runs.log import Progress, say
 from rlrun.runs.memory import prepared
 from rlrun.runs.process import Failed, Stopped, fault
 from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED
-
-_PATIENCE = 15.0  # seconds that a run's last process may take to leave its folder
 
 
 @dataclass(frozen=True)
@@ -89,9 +87,10 @@ def _trained(run: RunFolder, config: RunConfig, order: Order) -> dict[str, Any]:
     """Train a run from where it is, unless it has ended, or failed and may not be tried again."""
     from rlrun.api import resume, train
 
-    until = time.monotonic() + _PATIENCE
-    while run.exists and run.in_use and time.monotonic() < until:  # its process was told to stop, and saves
-        time.sleep(0.1)
+    while run.exists and run.in_use:  # by one that was told to stop and saves, or that another sweep started
+        if Progress.follower:
+            Progress.follower(["waits for another process that trains it"])
+        time.sleep(0.2)
     failed = run.exists and run.state[0] == "failed"
     if failed and not order.retry:
         return _failed(run.status()["reason"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import signal
@@ -184,3 +185,25 @@ def test_two_processes_never_work_on_one_sweep(here: Path, capsys: pytest.Captur
     with SweepFolder(Path("outputs/sweeps/mine")).lock(print):
         assert cli.main(["-m", *TINY, "seed=1,2", "sweep=mine"]) == 2
     assert "is in use" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
+def test_a_launcher_does_the_same_jobs(launcher: str, here: Path) -> None:
+    """Into the same folders: without it nothing is left to do."""
+    line = [sys.executable, "-m", "rlrun", "-m", *TINY, "seed=1,2", "sweep=mine"]
+    other = [f"hydra/launcher={launcher}", "jobs=2"]
+    done = subprocess.run([*line, *other], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    folder = SweepFolder.at(here / "outputs/sweeps/mine")
+    assert {each.run for each in folder.states.values()} == {"seed-1", "seed-2"}
+    assert "median" in (folder.logs / "seed-1.txt").read_text()
+    before = contents(folder.path)
+    assert cli.main(["-m", *TINY, "seed=1,2", "sweep=mine"]) == 0
+    assert contents(folder.path) == before
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="it is installed")
+def test_a_launcher_that_is_missing_names_its_extra(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["-m", *TINY, "seed=1,2", "hydra/launcher=ray"]) == 2
+    assert "pip install 'rlrun[ray]'" in capsys.readouterr().err
+    assert not list(here.iterdir())
