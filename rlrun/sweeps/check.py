@@ -54,7 +54,10 @@ def checked(asked: Sweep, folder: Path, config_dir: str | None = None, *, yes: b
         configs.setdefault(config_hash(replace(config, seed=0)), (job, config))
         if time.monotonic() > until:
             break
-    require_place(folder, "hydra.sweep.dir", folder.parent)
+    if asked.named or asked.foreign:
+        require_place(folder, "hydra.sweep.dir", folder)
+    else:
+        require_place(folder, "out", asked.folder.parent.parent)
     for check in (glance, _complete):  # the first without torch
         for job, config in configs.values():
             with _named(job):
