@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -108,13 +109,34 @@ def train(
         return _reported(runs.execute(config, folder=folder, overrides=overrides, task=task), quiet)
 
 
-def resume(folder: Path, *, restart: bool = False, quiet: bool = False) -> Result:
+def resume(
+    folder: Path,
+    *,
+    restart: bool = False,
+    quiet: bool = False,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+) -> Result:
     """Go on with an interrupted run; one that has ended is returned as it is.
+
+    `changes` are other values for keys that may change then: {"total_steps": 200_000} trains on.
 
     One without a checkpoint begins again if it never had one, or if it is told to `restart`.
     """
     with contained(), watched():
-        return _reported(runs.resume(folder, restart), quiet)
+        return _reported(runs.resume(folder, restart, changes), quiet)
+
+
+def fork(
+    folder: Path,
+    changes: Mapping[str, Any] = MappingProxyType({}),
+    *,
+    step: int | None = None,
+    overrides: Sequence[str] = (),
+    quiet: bool = False,
+) -> Result:
+    """Start a new run from the full state of another, see `rlrun.runs.run.fork`."""
+    with contained(), watched():
+        return _reported(runs.fork(folder, changes, step, overrides), quiet)
 
 
 def evaluate(folder: Path, episodes: int | None = None, seed: int | None = None) -> dict[str, Any]:

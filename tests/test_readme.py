@@ -120,6 +120,9 @@ def arguments(command: str, folder: Path) -> list[str]:
     words = command.split()[1:]
     if not any(word in VERBS or word.startswith("--") for word in words):
         words += FOLDS if "eval=walk_forward" in words else SHORT
+    if words[0] in ("resume", "fork"):  # of the run at hand, which has 600 steps
+        small = {"total_steps": "total_steps=700", "step": "step=600"}
+        words = [small.get(word.partition("=")[0], word) for word in words]
     return [str(run_in(folder)) if word == "RUN" else word for word in words]
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from rlrun.cli.words import override, verb_parser
 from rlrun.config import ConfigError
@@ -154,25 +155,51 @@ def record(arguments: list[str], as_json: bool) -> int:
 def resume(arguments: list[str], as_json: bool) -> int:
     from rlrun.runs.folder import RunFolder
 
-    parser = _run_parser("resume", "Go on with an interrupted run, to the same bits.")
+    parser = _run_parser(
+        "resume", "Go on with an interrupted run, to the same bits; with any to total_steps=N."
+    )
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="total_steps, checkpoint.*")
     parser.add_argument(
         "--restart", action="store_true", help="begin again at step 0 if every checkpoint is lost or damaged"
     )
-    args = parser.parse_args(arguments)
-    run = RunFolder(run_folder(args.run))
+    args = parser.parse_intermixed_args(arguments)
+    run, changes = RunFolder(run_folder(args.run)), _changes(args.changes)
     if run.in_use:  # told before anything slow is imported; the lock itself is taken later
         raise run.refusal()
     folder = _opened(args)
-    finished = RunFolder(folder).summary_file.exists()
+    before = run.record.read_bytes() if run.ended else b""
     from rlrun.api import resume
 
-    result = resume(folder, restart=args.restart, quiet=as_json)
+    result = resume(folder, restart=args.restart, quiet=as_json, changes=changes)
     if as_json:
         print(json.dumps({"run": str(result.folder)} | result.summary))
-    elif finished:
-        again = f"rlrun evaluate {RunFolder(folder).quoted} judges it again"
-        print(legible(f"{folder} had ended already; {again}"), file=sys.stderr)
+    elif before == run.record.read_bytes():
+        more = f"rlrun evaluate {run.quoted} judges it again, total_steps=N trains it further"
+        print(legible(f"{folder} had ended already; {more}"), file=sys.stderr)
     return result.exit_code
+
+
+def fork(arguments: list[str], as_json: bool) -> int:
+    parser = _run_parser("fork", "Start a new run from the full state of another, with other values.")
+    parser.add_argument("changes", nargs="*", metavar="KEY=VALUE", help="such as algo.learning_rate=1e-4")
+    parser.add_argument("--step", type=positive, help="the checkpoint's env step; default: the newest")
+    args = parser.parse_intermixed_args(arguments)
+    folder, changes = _opened(args), _changes(args.changes)
+    from rlrun.api import fork
+
+    result = fork(folder, changes, step=args.step, overrides=args.changes, quiet=as_json)
+    if as_json:
+        print(json.dumps({"run": str(result.folder)} | result.summary))
+    return result.exit_code
+
+
+def _changes(words: list[str]) -> dict[str, Any]:
+    """What KEY=VALUE words say; Hydra, which reads them, is not imported for none."""
+    if not words:
+        return {}
+    from rlrun.config.compose import pairs
+
+    return pairs(words)
 
 
 def report(arguments: list[str], as_json: bool) -> int:

@@ -26,7 +26,8 @@ usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml s
   evaluate RUN     judge a trained run on fresh episodes
   play RUN         record a trained run as a GIF
   record RUN       write its episodes as a data set for imitation and offline algorithms
-  resume RUN       go on with an interrupted run
+  resume RUN       go on with an interrupted run; total_steps=N trains a finished one further
+  fork RUN         start a new run from its full state: algo.learning_rate=1e-4, ...
   report RUN       make its pictures and its report again from its files
   compare PATH...  which of the runs or folders of runs is better, and how surely
   sweep            many runs: rlrun sweep resume FOLDER goes on with them
@@ -92,6 +93,7 @@ VERBS: dict[str, Callable[[list[str], bool], int]] = {
     "play": runs.play,
     "record": runs.record,
     "resume": runs.resume,
+    "fork": runs.fork,
     "report": runs.report,
     "sweep": train.sweep,
     "compare": compare.compare,

@@ -35,6 +35,7 @@ from rlrun.config.run import GROUPS, REGISTERED, MainKeys, RunConfig, place
 from rlrun.config.sources import installed
 
 VERSION_BASE = "1.3"
+_KEYS = {"stop.return": "stop.eval_return"}
 _MAX_REFERENCES = 24  # such as ${seed}
 
 
@@ -46,6 +47,21 @@ def compose(overrides: Sequence[str] = (), config_dir: str | Path | None = None)
     """
     with composed(overrides, config_dir) as cfg:
         return resolve(cfg, choices(cfg.hydra.runtime.choices))
+
+
+def pairs(overrides: Sequence[str]) -> dict[str, Any]:
+    """Keys and values as the command line says them, for a config that is there already.
+
+    Raises:
+        ConfigError: a word is no KEY=VALUE, or asks for more than that.
+    """
+    found = {}
+    with explained(overrides):
+        for word in OverridesParser.create().parse_overrides(at_home(overrides)):
+            if word.is_add() or word.is_delete() or word.is_sweep_override() or word.package:
+                raise ConfigError(f"{word.input_line}: it must be KEY=VALUE", "such as total_steps=200000")
+            found[word.key_or_group] = word.value()
+    return found
 
 
 def values(overrides: Sequence[str]) -> dict[str, Any]:
@@ -118,9 +134,14 @@ def fault(group: str, recipe: str) -> str:
 
 
 def at_home(overrides: Sequence[str]) -> list[str]:
-    """The overrides with ~ at the beginning of a value replaced, as some shells do and Hydra does not."""
+    """The overrides as Hydra takes them: ~ at the beginning of a value replaced, as some shells do.
+
+    So is `stop.return`, for no field of a dataclass may have Python's word.
+    """
     pairs = (word.partition("=") for word in overrides)
-    return [key + sign + (os.path.expanduser(value) if sign else "") for key, sign, value in pairs]
+    return [
+        _KEYS.get(key, key) + sign + (os.path.expanduser(value) if sign else "") for key, sign, value in pairs
+    ]
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

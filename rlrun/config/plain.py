@@ -11,14 +11,17 @@ import json
 import math
 import types
 import typing
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from typing import Any
 
 from rlrun import registry
 from rlrun.config import catalog
 from rlrun.config.keys import NAME, ConfigError, hints, meaning, rewritten, unknown_key, words
-from rlrun.config.run import GROUPS, RunConfig, check
+from rlrun.config.run import GROUPS, RunConfig, StopConfig, check
 
+_NO_STOP = dict.fromkeys(f.name for f in fields(StopConfig))
 _PROCESSES = {"workers": 1, "timeout": 60.0}  # of envs: how they are stepped, and no bit of what they do
 _MAX_DEPTH, _MAX_NODES, _MAX_TEXT = 16, 100_000, 4096
 
@@ -30,6 +33,8 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
         out[group] = {"kind": registry.entry_of(getattr(config, group)).kind} | out[group]
     for name, listener in config.listener.items():
         out["listener"][name] = {"kind": registry.entry_of(listener).kind} | out["listener"][name]
+    if out["stop"] == _NO_STOP:  # says nothing, and said so when there were no such rules: hashes stay
+        del out["stop"]
     return out
 
 
@@ -61,7 +66,9 @@ def from_dict(data: Any) -> RunConfig:
     """
     _cap(data)
     # What run.json did not have at first.
-    data = {"listener": {}, "episode_limit": 100_000} | _section(data, "")
+    data = {"listener": {}, "episode_limit": 100_000, "stop": {}} | _section(data, "")
+    if isinstance(stop := data["stop"], dict):
+        data["stop"] = _NO_STOP | stop
     if isinstance(env := data.get("env"), dict) and env.get("kind") == "gym":
         data["env"] = _PROCESSES | env
     if isinstance(algo := data.get("algo"), dict) and algo.get("kind") == "reinforce":
@@ -72,6 +79,20 @@ def from_dict(data: Any) -> RunConfig:
         name: _member(listener, "listener", f"listener.{name}") for name, listener in listeners.items()
     }
     return check(_build(RunConfig, data | members, ""))
+
+
+def changed(data: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A config's JSON data with other values at some full keys, such as algo.gamma; `from_dict` checks it."""
+    out = deepcopy(dict(data))
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        at = out
+        for section in sections:
+            at = at.setdefault(section, {})
+            if not isinstance(at, dict):
+                raise ConfigError(f"unknown key {key}: {section} is no section")
+        at[name] = value
+    return out
 
 
 def _member(data: Any, group: str, path: str) -> Any:

@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from rlrun import registry
 from rlrun.config import ConfigError, key
 from rlrun.config.keys import violations
 
@@ -39,6 +40,27 @@ class LogConfig:
 
 
 @dataclass
+class StopConfig:
+    """When a replica stops before total_steps: by whichever rule is met first."""
+
+    # `return` would be the word, and is Python's own.
+    eval_return: float | None = key("an evaluation's return, or validation's score, that is enough")
+    patience: int | None = key("evaluations in a row without a better one that are enough", min=1)
+    episodes: int | None = key("training episodes that are enough", min=1)
+    minutes: float | None = key("minutes of wall time that are enough; not exact on resume", above=0)
+
+    @property
+    def judges(self) -> bool:
+        """Whether evaluations decide."""
+        return self.eval_return is not None or self.patience is not None
+
+    def conflicts(self, run: RunConfig) -> list[str]:
+        if self.episodes is None or registry.entry_of(run.algo).build.rollout_steps:
+            return []
+        return ["stop.episodes counts episodes of training, and algo never acts: use stop.patience"]
+
+
+@dataclass
 class MainKeys:
     """What YAML and the command line may set. The group members are registered schemas."""
 
@@ -62,6 +84,7 @@ class MainKeys:
     init_from: str | None = key("a run folder to take trained weights from", path=True)
     imports: list[str] = key("modules to import first: plug-ins that register something")
     checkpoint: CheckpointConfig = key("when to save")
+    stop: StopConfig = key("when a replica stops early")
     log: LogConfig = key("what to record")
 
     def problems(self) -> list[str]:
@@ -92,6 +115,11 @@ class RunConfig(MainKeys):
     choices: dict[str, str] = key("the YAML chosen in each group")
 
     @property
+    def log_every(self) -> int:
+        """Env steps between records."""
+        return self.log.every or max(self.total_steps // 100, 1)
+
+    @property
     def longest_episode(self) -> int:
         """Steps beyond which an episode does not end: none that env.max_steps cuts is among those."""
         return max(self.episode_limit, self.env.max_steps or 0)
@@ -105,8 +133,8 @@ class RunConfig(MainKeys):
 def check(config: RunConfig) -> RunConfig:
     """The config itself, or a ConfigError that names what is out of bounds or in conflict."""
     found = violations(config)
-    for group in GROUPS:
-        member = getattr(config, group)
+    for part in (*GROUPS, "stop"):
+        member = getattr(config, part)
         if not found and hasattr(member, "conflicts"):
             found += member.conflicts(config)
     if found:

@@ -18,6 +18,8 @@ from rlrun.core import Algorithm
 if TYPE_CHECKING:
     from rlrun.collector import Collector
 
+NOT_JUDGED = "stop.eval_return and stop.patience go by evaluations while training"
+
 
 @dataclass(frozen=True)
 class Replica:

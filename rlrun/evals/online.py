@@ -15,7 +15,7 @@ import numpy as np
 
 from rlrun.config import ConfigError, key
 from rlrun.evals.episodes import Episodes, EpisodesConfig
-from rlrun.evals.evaluation import Evaluation, Later, Replica, Scores
+from rlrun.evals.evaluation import NOT_JUDGED, Evaluation, Later, Replica, Scores
 from rlrun.registry import entry_of, register
 
 if TYPE_CHECKING:
@@ -31,9 +31,13 @@ class OnlineConfig:
 
     def conflicts(self, run: RunConfig) -> list[str]:
         algo: Any = entry_of(run.algo).build
-        if algo.rollout_steps:
-            return []
-        return ["eval=online judges what is earned while learning, and algo never acts: use eval=episodes"]
+        found = []
+        if not algo.rollout_steps:
+            words = "judges what is earned while learning, and algo never acts"
+            found.append(f"eval=online {words}: use eval=episodes")
+        if run.stop.judges:
+            found.append(f"{NOT_JUDGED}, and eval=online has none: use eval=episodes, or stop.episodes")
+        return found
 
     def choosing(self) -> dict[str, Any]:
         """What of this config decides which policies come out of training: nothing."""

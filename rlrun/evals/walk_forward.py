@@ -21,7 +21,7 @@ from rlrun.config import ConfigError, key
 from rlrun.core import Act, Algorithm, Memory, Mode, Rollout
 from rlrun.data.times import label
 from rlrun.evals import folds
-from rlrun.evals.evaluation import Evaluation, Later, Replica, Scores, StepTable
+from rlrun.evals.evaluation import NOT_JUDGED, Evaluation, Later, Replica, Scores, StepTable
 from rlrun.evals.play import Played, run_episodes
 from rlrun.lazy import torch
 from rlrun.registry import register
@@ -73,7 +73,10 @@ class WalkForwardConfig(folds.SplitConfig):
         return found
 
     def conflicts(self, run: RunConfig) -> list[str]:
-        return [_NO_TIME] if run.env.time_indexed is False else []
+        found = [_NO_TIME] if run.env.time_indexed is False else []
+        if run.stop.judges and not self.validation.size:
+            found.append(f"{NOT_JUDGED}, and there is none: set eval.validation.size")
+        return found
 
     def choosing(self) -> dict[str, Any]:
         """What of this config decides which policies come out of training: all but how they are shown."""

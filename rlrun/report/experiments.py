@@ -16,6 +16,7 @@ from rlrun.config.naming import differing, names, written
 from rlrun.evals.contrast import Scores
 from rlrun.evals.stats import Bounds
 from rlrun.runs.folder import RunFolder, sound
+from rlrun.runs.going import lineage
 from rlrun.runs.summary import has_score
 
 _NOT_THE_EXPERIMENT = ("seed", "replicas", "out", "listener", "checkpoint", "threads", "log")
@@ -110,6 +111,7 @@ def _add(run: RunFolder, tasks: dict[str, Task]) -> None:
     config = record["config"]
     own = {name: value for name, value in config.items() if name not in _NOT_THE_EXPERIMENT}
     # A score of eval=online is that of the last record.
+    own |= lineage(record)
     own |= {"log": {"every": config["log"]["every"]}, "data_sha256": (record["data_sha256"] or "")[:12]}
     same = json.dumps(
         {k: v for k, v in own.items() if k != "choices"} | {"data_sha256": record["data_sha256"]},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -38,7 +39,7 @@ def results_table(summary: Mapping[str, Any], folder: RunFolder | None = None) -
             else f"{summary['updates']:,} updates"
         )
         lines.append(f"{done} in {summary['wall_seconds']:,.1f} s")
-    lines += summary.get("notes", [])
+    lines += [*_stop_lines(rows), *_lineage_lines(folder), *summary.get("notes", [])]
     if len({row["seed"] for row in rows}) == 1:
         lines.append("one seed is an anecdote: replicas=5 trains five at once")
     if folder is not None:
@@ -111,6 +112,29 @@ def _failure_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     failed = [row for row in rows if "failed" in row]
     lines = [f"replica {row['replica']} failed: {row['failed']}" for row in failed[:MANY]]
     return lines + [f"and {len(failed) - MANY} more"] * (len(failed) > MANY)
+
+
+def _stop_lines(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Which replicas a rule stopped, in a line: why, or when."""
+    stopped = [row for row in rows if "stopped" in row]
+    if len(stopped) < 2:
+        return [f"replica {row['replica']} stopped: {row['stopped']}" for row in stopped]
+    first, last = min(row["steps"] for row in stopped), max(row["steps"] for row in stopped)
+    when = f"steps {first:,} to {last:,}" if first < last else f"step {last:,}"
+    return [f"{len(stopped)} of {len(rows)} replicas stopped early, at {when}"]
+
+
+def _lineage_lines(folder: RunFolder | None) -> list[str]:
+    """Where a run comes from that did not begin with its config."""
+    if folder is None or not folder.exists:
+        return []
+    record, lines = folder.read_record(), []
+    if source := record.get("fork_of"):
+        run = os.path.normpath(folder.path / source["run"])
+        lines.append(f"a fork of {run} at step {source['step']:,}")
+    if totals := record.get("extended"):
+        lines.append(f"begun with total_steps={totals[0]}, and trained further")
+    return lines
 
 
 def _figures(scored: Sequence[Mapping[str, Any]]) -> dict[str, Callable[[Mapping[str, Any]], str]]:

@@ -119,15 +119,16 @@ def _separate(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
-def load(folder: Path, only: str | None = None) -> tuple[Checkpoint, list[str]]:
+def load(folder: Path, only: str | None = None, at: int | None = None) -> tuple[Checkpoint, list[str]]:
     """The newest checkpoint that is whole, and a line about each newer one that is not.
 
-    `only` names the one file of tensors that is wanted: the others are neither read nor judged.
+    `only` names the one file of tensors that is wanted: the others are neither read nor judged. `at` is the
+    number of the one checkpoint that is wanted, where it is not the newest.
 
     Raises:
         CheckpointError: none is.
     """
-    found = sorted(numbers(folder), reverse=True)
+    found = sorted(numbers(folder), reverse=True) if at is None else [at]
     notes: list[str] = []
     for number in found[:_TRIED]:
         path = folder / f"{number:08d}"

@@ -135,8 +135,7 @@ class RunFolder:
         """<out>/<algo>-<env>/<time>-<4 random characters>, not made yet; env=gym goes by its id."""
         stamp = time.strftime("%Y%m%d-%H%M%S")
         algo, env = task_names(config)
-        if hasattr(config.env, "id"):
-            env = re.sub(r"[^A-Za-z0-9._-]", "_", env)
+        env = re.sub(r"[^A-Za-z0-9._-]", "_", env) if hasattr(config.env, "id") else env
         return cls(Path(config.out) / f"{algo}-{env}" / f"{stamp}-{secrets.token_hex(2)}")
 
     @classmethod
@@ -163,14 +162,22 @@ class RunFolder:
 
     def begin(self, config: RunConfig, record: Mapping[str, Any], overrides: Sequence[str]) -> None:
         """Write what the run is. `record` is run.json without the schema and the config."""
+        first = {"schema": SCHEMA, "config": to_dict(config), "back": way_back(self.path)}
+        self._write_record({**first, **record}, overrides)
+
+    def reopen(self, record: Mapping[str, Any], step: int) -> None:
+        """The run goes on as a new run.json says; killed in between, it is what it was."""
+        self.set_status("interrupted", step)
+        self.summary_file.unlink(missing_ok=True)
+        self._write_record(record)
+
+    def _write_record(self, record: Mapping[str, Any], overrides: Sequence[str] | None = None) -> None:
         import yaml
 
-        plain = to_dict(config)
-        write_atomic(self.config_yaml, yaml.safe_dump(plain, sort_keys=False).encode())
-        write_atomic(self.overrides_yaml, yaml.safe_dump(list(overrides)).encode())
-        # Last: a folder with it is a run.
-        back = {"back": way_back(self.path)}
-        self._write_json(self.record, {"schema": SCHEMA, "config": plain, **back, **record})
+        if overrides is not None:
+            write_atomic(self.overrides_yaml, yaml.safe_dump(list(overrides)).encode())
+        write_atomic(self.config_yaml, yaml.safe_dump(record["config"], sort_keys=False).encode())
+        self._write_json(self.record, record)  # last: a folder with it is a run
 
     def read(self, *, listeners: bool = False) -> dict[str, Any]:
         """run.json, checked; its listeners only if asked for, since what merely reads a run needs none.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -81,16 +83,19 @@ def source() -> str:
     return digest.hexdigest()
 
 
-def job_hash(config: RunConfig, data_sha256: str | None) -> str:
+def job_hash(
+    config: RunConfig, data_sha256: str | None, lineage: Mapping[str, Any] = MappingProxyType({})
+) -> str:
     """SHA-256 of what decides a run's policies: two runs of one job need not both be trained.
 
     The config without what only watches or places the run (of the evaluation, what chooses
-    the policy), the data, rlrun's version, and the code of plug-ins.
+    the policy), the data, rlrun's version, and the code of plug-ins; of a run that did not begin with
+    its config also its `lineage`.
     """
     data = {name: value for name, value in to_dict(config).items() if name not in _NOT_THE_JOB}
     data["eval"] = config.eval.choosing() if hasattr(config.eval, "choosing") else to_dict(config)["eval"]
     plugins = [point.module for point in metadata.entry_points(group="rlrun.plugins")]
     code = {name: imports.sha256(name) for name in sorted({*imports.named(to_dict(config)), *plugins})}
-    whole = {"config": data, "data": data_sha256, "rlrun": version(), "code": code}
+    whole = {"config": data, "data": data_sha256, "rlrun": version(), "code": code} | dict(lineage)
     text = json.dumps(whole, sort_keys=True, separators=(",", ":"), default=vars)
     return hashlib.sha256(text.encode()).hexdigest()

@@ -33,16 +33,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def opened(run: RunFolder, only: str | None = None) -> Checkpoint:
+def opened(run: RunFolder, only: str | None = None, at: int | None = None) -> Checkpoint:
     """The newest whole checkpoint of a run, held against run.json; a line on stderr for each that is damaged.
 
-    `only` names the one file of tensors that is wanted.
+    `only` names the one file of tensors that is wanted, `at` the number of another checkpoint.
 
     Raises:
         ConfigError: there is none, or it is not what rlrun writes.
     """
-    replicas = len(run.read()["replicas"])
-    saved, notes = checkpoint.load(run.checkpoints, only)
+    record = run.read()
+    replicas = len(record["replicas"])
+    saved, notes = checkpoint.load(run.checkpoints, only, at)
     for note in notes:
         say(note)
     with sound(run.checkpoints):
@@ -58,9 +59,22 @@ def opened(run: RunFolder, only: str | None = None) -> Checkpoint:
                 name: torch.zeros(replicas, dtype=getattr(torch, kind)) for name, kind in _SESSION.items()
             }
             copy_leaves(example, session, "session")
+        if len(saved.state.get("ended_at", record["replicas"])) != replicas:
+            raise ValueError(f"its ended_at is not of {replicas} replicas")
+        if not {*saved.state["failures"], *saved.state.get("stopped", ())} <= set(map(str, range(replicas))):
+            raise ValueError("it tells of replicas that are not there")
         if min(saved.state["metrics_bytes"], saved.state["updates"], 0) < 0:
             raise ValueError("its state counts backwards")
-    return saved
+        return replace(saved, state=_of_old(saved, record) | saved.state)
+
+
+def _of_old(saved: Checkpoint, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a checkpoint's state did not have at first."""
+    total = [*record.get("extended", []), record["config"]["total_steps"]][0]
+    step = saved.files.get("tensors", {}).get("session/step")
+    together = step is not None and bool((step == step[0]).all())
+    ended_at = [saved.state["updates"] if together else 0] * len(record["replicas"])
+    return {"total_steps": total, "stopped": {}, "ended_at": ended_at}
 
 
 _SESSION = {

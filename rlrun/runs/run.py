@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,12 @@ from rlrun.evals.evaluation import Later
 from rlrun.files import FULL, WriteError
 from rlrun.runs import checkpoint, identity, listener
 from rlrun.runs.folder import RunFolder, sound
+from rlrun.runs.going import Start, extended, forked, reopened
 from rlrun.runs.listener import Listener
 from rlrun.runs.load import Saved, check_replay, initialise, load, numbers, opened, restore, training_envs
 from rlrun.runs.log import say
 from rlrun.runs.memory import prepared, require_scores
+from rlrun.runs.place import rooted
 from rlrun.runs.policy import Policy
 from rlrun.runs.process import Failed, Stopped, asked, computing, deferred, farewell, fault, stoppable
 from rlrun.runs.session import Session
@@ -54,8 +57,9 @@ def execute(
     folder: Path | None = None,
     overrides: Sequence[str] = (),
     task: Task | None = None,
+    start: Start | None = None,
 ) -> Result:
-    """Train and judge one run; `task` is the config's, where it is built already.
+    """Train and judge one run; `task` is the config's, where it is built already, `start` a fork's.
 
     Raises:
         ConfigError: before anything is written.
@@ -67,17 +71,42 @@ def execute(
     with stoppable(), _claimed(run), computing(config.threads):
         listeners = listener.chosen(config, say)
         algo = build(config, task.spec())
-        if config.init_from:
+        record, saved, typed = identity.record_of(task), None, config
+        if start:
+            start.require_fit(algo)
+            record, saved, typed = record | start.record(run), start.saved, start.typed
+        elif config.init_from:
             initialise(algo, Path(config.init_from))
-        record = identity.record_of(task)
         with deferred():
-            run.begin(config, record, overrides)
-            run.set_status("running", 0)
-        return _finish(run, task, algo, listeners, None)
+            if saved:
+                checkpoint.save(run.checkpoints, saved.state["updates"], saved.files, saved.state)
+            run.begin(typed, record, overrides)
+            run.set_status("running", record["fork_of"]["step"] if saved else 0)
+        return _finish(run, task, algo, listeners, saved)
 
 
-def resume(folder: Path, restart: bool = False) -> Result:
+def fork(
+    folder: Path, changes: Mapping[str, Any], step: int | None = None, overrides: Sequence[str] = ()
+) -> Result:
+    """A new run from the full state of another, with other values at some keys.
+
+    It starts from the newest checkpoint, or that at env step `step`; `overrides` are the words of `changes`.
+
+    Raises:
+        ConfigError: before anything is written.
+    """
+    source = RunFolder(folder)
+    start = forked(source, changes, step)
+    with sound(source):
+        task = prepared(start.config)
+    _require_data(task, source, start.data_sha256)
+    return execute(start.config, overrides=overrides, task=task, start=start)
+
+
+def resume(folder: Path, restart: bool = False, changes: Mapping[str, Any] = MappingProxyType({})) -> Result:
     """Go on with a run that was interrupted; a finished one is returned as it is.
+
+    With other values at some keys, such as total_steps, it goes on as if it had them from now on.
 
     Raises:
         ConfigError: the folder is no run folder, is in use, or its data have changed.
@@ -85,10 +114,17 @@ def resume(folder: Path, restart: bool = False) -> Result:
     """
     run = RunFolder(folder)
     record = run.read(listeners=True)
-    if run.ended:
+    amended = extended(run, changes) if changes else None
+    if restart and "fork_of" in record:
+        raise ConfigError(
+            f"{run} is a fork: there is no step 0 that it could begin again at", "fork once more"
+        )
+    if run.ended and not amended:
         summary = run.summary()
         return Result(run.path, summary, int(any("failed" in row for row in summary["replicas"])))
     config = from_dict(record["config"])
+    if amended:
+        config = rooted(from_dict(amended["config"]), run.path, amended.get("back", "."))
     with stoppable(), run.lock(say), farewell(_leaving(run)):
         begins = _begins_again(run, restart)
         with computing(config.threads):
@@ -97,18 +133,26 @@ def resume(folder: Path, restart: bool = False) -> Result:
                     say(f"{name} differs: was {record.get(name)}, is {now}; the bits may differ too")
             with sound(run):
                 task = prepared(config)
-            if task.data_sha256 != record["data_sha256"]:
-                changed = f"the data of {folder} have changed since it began"
-                raise ConfigError(changed, "start a new run on them")
+            _require_data(task, run, record["data_sha256"])
             listeners = listener.chosen(config, say)
             saved, spec = None if begins else _saved(run, restart), task.spec()
+            if saved:
+                saved = reopened(run, saved, config.total_steps)
             with sound(run):
                 algo = build(config, replace(spec, most=numbers(saved)) if saved else spec)
                 if saved:
                     check_replay(saved.files.get("replay", {}), spec)
             if saved is None and config.init_from:
                 initialise(algo, Path(config.init_from))
+            if amended:
+                with deferred():
+                    run.reopen(amended, run.status()["step"])
             return _finish(run, task, algo, listeners, saved)
+
+
+def _require_data(task: Task, run: RunFolder, sha256: str | None) -> None:
+    if task.data_sha256 != sha256:
+        raise ConfigError(f"the data of {run} have changed since it began", "start a new run on them")
 
 
 @contextmanager

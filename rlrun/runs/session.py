@@ -18,10 +18,12 @@ import numpy as np
 from rlrun.core import Algorithm
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
+from rlrun.runs.ends import Ends
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.kept import Kept
 from rlrun.runs.listener import Followed, Listener
 from rlrun.runs.log import MetricsFile, Progress, TensorBoard, say
+from rlrun.runs.means import Means
 from rlrun.runs.policy import check_memory
 from rlrun.runs.process import Stopped, asked, deferred, saving
 from rlrun.state import State, copy_leaves
@@ -33,60 +35,6 @@ if TYPE_CHECKING:
     from rlrun.collector import Collector
     from rlrun.config.run import RunConfig
     from rlrun.evals.evaluation import Evaluation
-
-
-class Means:
-    """Running means of metrics between records, per replica."""
-
-    def __init__(self, replicas: int) -> None:
-        self._replicas = replicas
-        self._sums: dict[tuple[str, ...], np.ndarray] = {}  # [tags, R], float64
-        self._counts: dict[tuple[str, ...], np.ndarray] = {}  # [R]
-
-    def add(self, metrics: Mapping[str, Tensor]) -> np.ndarray | None:
-        """Add one update's metrics; which replicas [R] had one that is not finite, or None."""
-        tags = tuple(metrics)
-        values = torch.stack(tuple(metrics.values())).cpu().numpy()  # [tags, R]
-        if tags not in self._sums:
-            self._sums[tags] = np.zeros(values.shape)
-            self._counts[tags] = np.zeros(self._replicas, np.int64)
-        finite = np.isfinite(values)
-        if np.count_nonzero(finite) == finite.size:
-            self._sums[tags] += values
-            self._counts[tags] += 1
-            return None
-        healthy = finite.all(0)
-        self._sums[tags] += np.where(healthy, values, 0.0)
-        self._counts[tags] += healthy
-        return ~healthy
-
-    def take(self, due: np.ndarray) -> dict[str, np.ndarray]:
-        """Means [R] by tag, NaN where there is nothing; the sums of `due` [R] begin anew."""
-        totals: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # a tag may be in several sets
-        for tags, sums in self._sums.items():
-            for tag, total in zip(tags, sums, strict=True):
-                before = totals.get(tag, (0.0, 0))
-                totals[tag] = before[0] + total, before[1] + self._counts[tags]
-            sums[:, due] = 0.0
-            self._counts[tags] = np.where(due, 0, self._counts[tags])
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return {tag: total / count for tag, (total, count) in totals.items()}
-
-    def state(self) -> State:
-        out: State = {}
-        for tags, sums in self._sums.items():
-            out[f"{json.dumps(tags)}|sum"] = torch.from_numpy(sums.T.copy())
-            out[f"{json.dumps(tags)}|count"] = torch.from_numpy(self._counts[tags].copy())
-        return out
-
-    def load_state(self, state: Mapping[str, Tensor]) -> None:
-        for name, value in state.items():
-            packed, _, kind = name.rpartition("|")
-            tags = tuple(json.loads(packed) if packed[0] == "[" else packed.split("|"))  # as before 0.2
-            if kind == "sum":
-                self._sums[tags] = value.numpy().T.copy()
-            else:
-                self._counts[tags] = value.numpy().copy()
 
 
 class Session:
@@ -109,13 +57,14 @@ class Session:
         self.means = Means(replicas)
         # Intervals done: of records, of evaluations, and of policies set aside in case of a failure.
         self.logged, self.evaluated, self.set_aside = (np.zeros(replicas, np.int64) for _ in range(3))
-        self.log_every = config.log.every or max(config.total_steps // 100, 1)
+        self.log_every = config.log_every
         self.aside_every = max(config.total_steps // 20, 1)  # whatever is logged or evaluated
         self.kept = Kept(algo, replicas)
         self.learned = np.ones(replicas, bool)  # known at the end
         self.running = self.clock.active.copy()  # as it was before the last update
         self.best = np.full(replicas, np.nan)
         self.failures: dict[int, str] = {}
+        self.ends = Ends(config.stop, replicas)
         self._lost: dict[int, str] = {}  # why, of replicas that failed since the last update
         if hasattr(collector.env, "on_loss"):
             collector.env.on_loss = self._lose
@@ -195,14 +144,22 @@ class Session:
         converged = self.algo.converged()
         if converged is not None:
             clock.active = clock.active & ~converged
+        if self.ends.counts:
+            episodes = self.collector.episode.sum(1)
+            spent = self.ends.spent(self._healthy(self.running), clock.step, episodes, self.seconds)
+            clock.active = clock.active & ~spent
         step = self.step
         if step >= self._next_due or np.count_nonzero(self.running != clock.active):
             ended = self.running & ~clock.active
-            self._record(self._due(self.logged, self.log_every, ended))
+            recorded = self._due(self.logged, self.log_every, ended)
+            self._record(recorded)
             self._judge(self._due(self.evaluated, self.evaluation.every, ended))
+            ended = self.running & ~clock.active  # also those that the evaluation stopped
+            self._record(ended & ~recorded)
             self.kept.set_aside(self._due(self.set_aside, self.aside_every, ended) & ~self.kept.settled)
             if ended.any() and clock.active.any():  # later updates, for the others, must not change these
                 self.kept.settle(ended & ~self.kept.settled)
+            self.ends.at[ended] = clock.updates
             self.running = clock.active.copy()
             self._next_due = self._soonest()
         self.progress.update(step)
@@ -262,20 +219,30 @@ class Session:
         values |= {f"train/{name}": value for name, value in self.collector.stats.take(due).items()}
         self._write(due, values)
 
+    def _healthy(self, rows: np.ndarray) -> np.ndarray:
+        rows = rows.copy()
+        rows[list(self.failures)] = False
+        return rows
+
     def _judge(self, due: np.ndarray) -> None:
-        healthy = due.copy()
-        healthy[list(self.failures)] = False
+        healthy = self._healthy(due)
         if not healthy.any():
             return
         values = self.evaluation.periodic(self.algo, self.clock.step)
         self._write(healthy, values)
-        if self.evaluation.best and values:
-            tag, mode = self.evaluation.best
-            score = values[tag] if mode == "max" else -values[tag]
+        tag, mode = self.evaluation.best or ("eval/return", "max")
+        if tag not in values:
+            return
+        sign = 1 if mode == "max" else -1
+        if self.evaluation.best:
+            score = sign * values[tag]
             # Also where there is no best yet; what is not finite is never better.
             better = healthy & np.isfinite(score) & ~(score <= self.best)
             self.best[better] = score[better]
             self.kept.settle(better)
+        if self.config.stop.judges:
+            stopped = self.ends.judged(healthy, self.clock.step, values[tag], tag, sign)
+            self.clock.active = self.clock.active & ~stopped
 
     def _write(self, due: np.ndarray, values: dict[str, np.ndarray]) -> None:
         for listener in self.listeners.values():
@@ -313,6 +280,7 @@ class Session:
         tensors["session/has_kept"] = torch.from_numpy(self.kept.settled)
         tensors["session/step"] = torch.from_numpy(self.clock.step)
         tensors["session/active"] = torch.from_numpy(self.clock.active)
+        tensors |= {f"ends/{k}": v for k, v in self.ends.state().items()}
         if self.evaluation.scaling is not None:  # belongs to the policies: they see nothing else
             tensors["normalizer/scaling"] = torch.from_numpy(self.evaluation.scaling)
         state = {
@@ -323,6 +291,9 @@ class Session:
             "wall_seconds": self.seconds,
             "failures": {str(k): v for k, v in self.failures.items()},
             "begun": self.kept.begun,
+            "total_steps": self.config.total_steps,
+            "stopped": {str(k): v for k, v in self.ends.stopped.items()},
+            "ended_at": self.ends.at.tolist(),
         }
         with saving():
             checkpoint.save(
@@ -339,14 +310,21 @@ class Session:
         copy_leaves({name: self.kept.policies[name] for name in kept}, kept, "kept")
         self.last = {json.loads(f'"{k}"'): v.numpy() for k, v in parts.get("last", {}).items()}
         session = parts["session"]
-        for name in ("logged", "evaluated", "best", "running"):
+        for name in ("best", "running"):
             setattr(self, name, session[name].numpy())
         self.kept.settled = session["has_kept"].numpy()
         self.clock.step, self.clock.active = session["step"].numpy(), session["active"].numpy()
+        self.logged = self.clock.step // self.log_every
+        self.evaluated = self.clock.step // self.evaluation.every
         self.set_aside = self.clock.step // self.aside_every
+        if not kept:  # it had ended, with the policies that it has
+            self.kept.set_aside(np.ones_like(self.running))
         self.clock.updates = saved.state["updates"]
         self.wall_seconds = saved.state["wall_seconds"]
         self.failures = {int(k): v for k, v in saved.state["failures"].items()}
+        self.ends.load_state(parts.get("ends", {}))
+        self.ends.stopped = {int(k): v for k, v in saved.state.get("stopped", {}).items()}
+        self.ends.at = np.array(saved.state["ended_at"])
         self.kept.begun = saved.state.get("begun", self.kept.begun)
         self.collector.load_state(parts.get("collector", {}))
         if self.collector.obs is not None:

@@ -43,6 +43,8 @@ RECORD = {
     "data_sha256": (str, None),
     "config_hash?": str,
     "back?": str,
+    "extended?": [int],
+    "fork_of?": {"run": str, "step": int, "config_hash?": (str, None)},
 }
 STATUS = {"status": str, "step": int, "reason": str}
 STATE = {  # of a checkpoint
@@ -52,6 +54,9 @@ STATE = {  # of a checkpoint
     "wall_seconds": float,
     "failures": {"*": str},
     "begun?": [str],
+    "total_steps?": int,
+    "stopped?": {"*": str},
+    "ended_at?": [int],
 }
 SUMMARY = {
     "env_steps": int,
@@ -62,7 +67,13 @@ SUMMARY = {
     "replicas": [
         REPLICA
         | {"steps": int, "eval_return": _NUMBER, "eval_return_std?": _NUMBER, "eval_episodes?": (int, None)}
-        | {"failed?": str, "baselines?": ({"*": _NUMBER}, None), "test_rows?": ([int], None), "*": _SCALAR}
+        | {
+            "failed?": str,
+            "stopped?": str,
+            "baselines?": ({"*": _NUMBER}, None),
+            "test_rows?": ([int], None),
+            "*": _SCALAR,
+        }
     ],
     "aggregate": {
         "mean": _NUMBER,

@@ -25,6 +25,8 @@ def summarise(
     rows = replica_rows(replicas, results, steps, session.failures)
     for row, learned in zip(rows, session.learned.tolist(), strict=True):
         row["learned"] = learned
+        if row["replica"] in session.ends.stopped:
+            row["stopped"] = session.ends.stopped[row["replica"]]
     summary: dict[str, Any] = {
         "env_steps": int(steps.sum()) if acted else 0,
         "updates": session.clock.updates,

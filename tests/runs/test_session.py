@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from rlrun.runs.session import Means
+from rlrun.runs.means import Means
 
 
 def test_a_mean_is_over_all_updates_whatever_else_they_reported() -> None:
