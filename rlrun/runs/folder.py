@@ -155,8 +155,7 @@ class RunFolder:
     @classmethod
     def beside(cls, path: Path) -> list[RunFolder]:
         """The run folders in the folder that a path is in."""
-        inside = path.parent.glob(f"*/{cls.record}") if os.path.isdir(path.parent) else ()
-        return [cls(file.parent) for file in sorted(inside)]
+        return [cls(file.parent) for file in sorted(path.parent.glob(f"*/{cls.record}"))]
 
     # run.json
 
@@ -310,9 +309,7 @@ class RunFolder:
         self._write_json(self.report_json, report)
 
     def read_metrics(self, tags: Iterable[str] | None) -> Iterator[dict[str, Any]]:
-        """The records of metrics.jsonl that have any of the tags: step, replica, and values by tag.
-
-        None stands for every tag.
+        """The records of metrics.jsonl that have any of the tags (None: all): step, replica, values by tag.
 
         Raises:
             ConfigError: it is missing or damaged.

@@ -18,7 +18,7 @@ from rlrun import cli
 from rlrun.algos.td import TD
 from rlrun.config import ConfigError
 from rlrun.config.run import CheckpointConfig, RunConfig
-from rlrun.report.compare import rows
+from rlrun.report.compare import comparison
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.run import Result, execute, fork, resume
 from rlrun.runs.session import Session
@@ -267,7 +267,7 @@ def test_a_fork_with_changes_tells_where_it_is_from(
     assert all(row["steps"] == 400 for row in folder.summary()["replicas"])
     assert cli.main(["report", str(folder)]) == 0
     assert f"a fork of {finished} at step 150" in capsys.readouterr().out
-    assert len(rows([folder.path, finished])) == 2  # no seeds more of one experiment
+    assert len(comparison([folder.path, finished]).rows) == 2  # no seeds more of one experiment
 
 
 def test_a_fork_goes_on_after_a_kill(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
