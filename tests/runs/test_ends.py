@@ -197,7 +197,7 @@ def test_rules_that_say_nothing_are_not_there() -> None:
     [
         (["stop.patience=0"], "stop.patience is 0: it must be at least 1"),
         (["stop.minutes=0"], "stop.minutes is 0.0: it must be above 0"),
-        (["stop.returns=500"], "did you mean stop.eval_return"),
+        (["stop.reward_threshold=500"], "did you mean stop.eval_return"),
         (["stop.patience=x"], "it must be an integer or null"),
         (["algo=ucb", "stop.patience=3"], "eval=online has none"),
         (["algo=bc", "stop.episodes=3"], "algo never acts"),
