@@ -14,7 +14,7 @@ from pathlib import Path
 # From the top down. A module imports from its own floor or from lower ones.
 FLOORS = (
     ("cli", "__main__", "__init__"),
-    ("sweeps",),
+    ("sweeps", "tools"),
     ("api",),
     ("report",),
     ("runs",),

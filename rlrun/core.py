@@ -209,6 +209,10 @@ class Algorithm(Stateful, ABC):
         """Memory at the start of an episode, leaves [R, num_envs, ...]."""
         return ()
 
+    def schedules(self, step: np.ndarray) -> dict[str, np.ndarray]:
+        """What changes by plan, at env steps `step` [R]: recorded beside the metrics of `update`."""
+        return {}
+
     def converged(self) -> np.ndarray | None:
         """Replicas [R] that have nothing left to learn, or None."""
         return None

@@ -29,6 +29,7 @@ NOT_RUN = {
     "uv run rlrun algo=dqn": "sets up an environment of uv's",
     "uv tool install .": "installs",
     "pip install -c constraints.txt '.[plots,render]'": "installs; test_cli.py installs the wheel",
+    "rlrun board": "a server, which does not end",
     "tensorboard --logdir outputs": "a server, which does not end",
 }
 NEEDS = {

@@ -133,6 +133,9 @@ class DQN(Algorithm):
         stored = {f"memory.{i}": leaf for i, leaf in enumerate(memory)} if mode == "explore" else {}
         return Act(action, self.net.remember(after, action), stored)
 
+    def schedules(self, step: np.ndarray) -> dict[str, np.ndarray]:
+        return {"train/epsilon": self.epsilon(step)} | self.config.planned(self.learning_rate, step)
+
     def q(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
         """Action values [R, N, A], in units of the task's own rewards."""
         return self.net.step(obs, memory, first)[0] / self.return_scale.scale

@@ -27,7 +27,7 @@ from rlrun.parts.gradient import GradientConfig
 from rlrun.parts.numbers import number
 from rlrun.parts.return_scale import AUTO, ReturnScale
 from rlrun.parts.returns import gae
-from rlrun.parts.sequences import successor
+from rlrun.parts.sequences import explained_variance, successor
 from rlrun.registry import register
 from rlrun.rng import Stream
 
@@ -122,6 +122,9 @@ class PPO(Algorithm):
         recordable = nn.recordable(self, *self.networks.values())
         self.train_step = nn.Recorded(self.gradient_step, when=recordable)
 
+    def schedules(self, step: np.ndarray) -> dict[str, np.ndarray]:
+        return self.config.planned(self.learning_rate, step)
+
     def initial_memory(self, num_envs: int) -> Memory:
         memory = self.actor.initial_memory(num_envs)
         return memory if self.critic is None else memory + self.critic.initial_memory(num_envs)
@@ -174,7 +177,9 @@ class PPO(Algorithm):
         # Only now, so that the first minibatch sees the policy that acted.
         for net in self.networks.values():
             net.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
-        return {tag: torch.stack([metrics[tag] for metrics in steps]).mean(0) for tag in steps[0]}
+        metrics = {tag: torch.stack([each[tag] for each in steps]).mean(0) for tag in steps[0]}
+        explained = explained_variance(data["advantage"], data["target"], data["valid"])
+        return metrics | {"train/explained_variance": explained}
 
     def gradient_step(self, batch: Batch, learning_rate: Tensor) -> dict[str, Tensor]:
         """One step on a minibatch; its metrics, [R] each."""

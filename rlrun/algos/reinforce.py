@@ -77,6 +77,9 @@ class Reinforce(Algorithm):
         self.optim = config.adam(self.nets)
         self.learning_rate = config.rate(config.learning_rate, spec.total_steps)
 
+    def schedules(self, step: np.ndarray) -> dict[str, np.ndarray]:
+        return self.config.planned(self.learning_rate, step)
+
     def initial_memory(self, num_envs: int) -> Memory:
         return self.policy.initial_memory(num_envs)
 

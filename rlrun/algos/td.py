@@ -122,6 +122,9 @@ class TD(Algorithm):
         """Action values [R, N, A], the mean of two tables."""
         return torch.from_numpy(self.lookup(_array(obs)).mean(2))
 
+    def schedules(self, step: np.ndarray) -> dict[str, np.ndarray]:
+        return {"train/epsilon": self.epsilon(step)}
+
     def lookup(self, obs: np.ndarray) -> np.ndarray:
         """The tables' rows [R, N, K, A] of obs [R, N]."""
         return self._rows[(self._first_row + obs)[..., None] + np.arange(self.tables) * self.states]

@@ -113,6 +113,10 @@ def play(arguments: list[str], as_json: bool) -> int:
 
     with contained():
         total = film(folder, out, args.replica)
+    if out == RunFolder(folder).film:
+        from rlrun.runs.tensorboard import add_image
+
+        add_image(RunFolder(folder), out)
     told = json.dumps({"gif": str(out), "return": total}) if as_json else f"{out}  (return {total:g})"
     print(legible(told))
     return 0

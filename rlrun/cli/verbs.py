@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rlrun.cli import choices, compare, doctor, hints, runs, train
+from rlrun.cli import board, choices, compare, doctor, hints, runs, train
 from rlrun.cli.words import failed, refuse
 from rlrun.config import ConfigError
 from rlrun.config.keys import EnvError, legible
@@ -31,6 +31,7 @@ usage: rlrun KEY=VALUE ...          train; rlrun train trains what config.yaml s
   report RUN       make its pictures and its report again from its files
   compare PATH...  which of the runs or folders of runs is better, and how surely
   sweep            many runs: rlrun sweep resume FOLDER goes on with them
+  board [PATH...]  TensorBoard over all runs, with readable names, until Ctrl-C
   doctor           what is installed, and what is missing
 
 main keys: algo, env, model, eval, data, seed (the first), replicas (seeds that train
@@ -97,5 +98,6 @@ VERBS: dict[str, Callable[[list[str], bool], int]] = {
     "report": runs.report,
     "sweep": train.sweep,
     "compare": compare.compare,
+    "board": board.board,
     "doctor": doctor.doctor,
 }

@@ -175,7 +175,7 @@ ADVICE = {
     "resume restore resume_from continue_training": "rlrun resume RUN goes on with a run, rlrun fork RUN "
     "starts a new one from its state, init_from=RUN from its weights",
     "version v": "rlrun --version",
-    "tensorboard board": "tensorboard --logdir outputs",
+    "tensorboard": "rlrun board",
     "csv env_path": "env=series env.path=FILE.csv env.time=COLUMN env.price=COLUMN",
     "data_path": "data=file data.path=FOLDER",
     "data_id": "data=minari data.id=NAME",

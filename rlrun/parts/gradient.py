@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from rlrun import nn
 from rlrun.config import key
 from rlrun.parts.schedules import Schedule, schedule
@@ -26,6 +28,10 @@ class AdamConfig:
     def rate(self, start: float, total_steps: int) -> Schedule:
         """The step size [R] by env steps [R], from `start`."""
         return schedule(self.lr_schedule, start, 0.0, total_steps)
+
+    def planned(self, rate: Schedule, step: np.ndarray) -> dict[str, np.ndarray]:
+        """The step size [R] for who watches, where it changes."""
+        return {} if self.lr_schedule == "constant" else {"train/learning_rate": rate(step)}
 
 
 @dataclass

@@ -44,6 +44,18 @@ def masked_mean(value: Tensor, valid: Tensor) -> Tensor:
     return (value * mean_weight(valid, value.dtype)).sum((1, 2))
 
 
+def explained_variance(error: Tensor, target: Tensor, valid: Tensor) -> Tensor:
+    """How much of the targets' variance is accounted for when `error` is left of them: [R], 1 is all of it.
+
+    0 where the targets are all the same.
+    """
+    left, whole = (
+        masked_mean((each - masked_mean(each, valid)[:, None, None]).square(), valid)
+        for each in (error, target)
+    )
+    return torch.where(whole > 1e-8, 1.0 - left / whole, 0.0)
+
+
 def take_steps(sequence: Tensor, last: Tensor) -> Tensor:
     """sequence [R, L, B, ...] at the time indices `last` [R, S, B]."""
     if sequence.shape[1] == 1:

@@ -14,6 +14,7 @@ from rlrun.report.table import results_table
 from rlrun.report.walk_forward import walk_forward_report
 from rlrun.runs.folder import RunFolder, sound
 from rlrun.runs.load import load
+from rlrun.runs.tensorboard import add_image
 
 
 def draw(run: RunFolder, *, plots: bool) -> str:
@@ -21,6 +22,8 @@ def draw(run: RunFolder, *, plots: bool) -> str:
     with sound(run):
         if run.steps.exists():
             walk_forward_report(run)
+            for picture in (run.folds, run.equity):
+                add_image(run, picture)
         if plots:
             curve_png(run)
         return _policy(run, plots)
@@ -43,6 +46,6 @@ def _policy(run: RunFolder, plots: bool) -> str:
     if table is None or not policy.has("q"):
         return ""
     q = policy.q(np.arange(len(table.terminal)))
-    if plots:
-        grid.policy_png(table, q, run.policy)
+    if plots and grid.policy_png(table, q, run.policy):
+        add_image(run, run.policy)
     return grid.policy_text(table, q) + "\n\n"

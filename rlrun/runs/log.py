@@ -1,4 +1,4 @@
-"""What a run records: metrics.jsonl (the truth), TensorBoard (a view of it), and progress.
+"""What a run records: metrics.jsonl, which is the truth, and its progress.
 
 metrics.jsonl holds no wall-clock values, so that two runs of one config and seed write the
 same bytes, interrupted or not; a resumed run cuts it back to its checkpoint's offset.
@@ -7,26 +7,21 @@ same bytes, interrupted or not; a resumed run cuts it back to its checkpoint's o
 from __future__ import annotations
 
 import io
-import itertools
 import json
 import math
 import os
-import platform
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import numpy as np
 
 from rlrun.config.keys import legible
-from rlrun.files import append_to, create, writing
+from rlrun.files import append_to, writing
 from rlrun.runs.checkpoint import CheckpointError
 from rlrun.runs.listener import Followed, Listener
-
-_MANY = 32  # above this many replicas TensorBoard shows quantiles
 
 
 def say(text: str) -> None:
@@ -84,106 +79,6 @@ class MetricsFile(Listener):
         finally:
             with suppress(OSError):  # it is closed all the same
                 self._file.close()
-
-
-class TensorBoard(Listener):
-    """One TensorBoard run per replica, or three quantiles of them where there are many.
-
-    Under walk-forward the run itself has their means: no fold says much on its own.
-    """
-
-    def open(self, run: Followed) -> None:
-        self._run, self._seconds = run.folder, run.seconds
-        run.folder.folder_for(run.folder.tensorboard)
-        self._many = len(run.replicas) > _MANY
-        self._names = ["q25", "q50", "q75"] if self._many else [each.label for each in run.replicas]
-        self._means = len(run.replicas) > 1 and run.replicas[0].fold is not None
-        self._names += ["."] * self._means
-        self._writers: dict[int, EventFile] = {}
-
-    def record(self, step: np.ndarray, due: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
-        if not values:
-            return
-        values = {**values, "time/seconds": np.full(due.shape, self._seconds())}
-        if self._many:
-            quantiles = {}
-            for tag, value in values.items():
-                finite = value[due & np.isfinite(value)]
-                if len(finite):
-                    quantiles[tag] = np.quantile(finite, [0.25, 0.5, 0.75])
-            for i in range(3):
-                self._add(i, int(step[due].max()), {tag: float(q[i]) for tag, q in quantiles.items()})
-        else:
-            for r in np.flatnonzero(due).tolist():
-                self._add(
-                    r, int(step[r]), {tag: float(v[r]) for tag, v in values.items() if np.isfinite(v[r])}
-                )
-
-        if self._means:
-            finite = {tag: value[due & np.isfinite(value)] for tag, value in values.items()}
-            means = {tag: float(value.mean()) for tag, value in finite.items() if len(value)}
-            self._add(len(self._names) - 1, int(step[due].max()), means)
-
-    def _add(self, index: int, step: int, values: dict[str, float]) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.compat.proto.summary_pb2 import Summary
-
-        if not values:
-            return
-        # Unicode has halves of characters that no file may hold.
-        named = {tag.encode("utf-8", "replace").decode(): value for tag, value in values.items()}
-        scalars = [Summary.Value(tag=tag, simple_value=value) for tag, value in named.items()]
-        self._writer(index).add(Event(wall_time=time.time(), step=step, summary=Summary(value=scalars)))
-
-    def _path(self, index: int) -> Path:
-        return self._run.tensorboard / self._names[index]
-
-    def _writer(self, index: int) -> EventFile:
-        if index not in self._writers:
-            self._writers[index] = EventFile(self._run.folder_for(self._path(index)))
-        return self._writers[index]
-
-    def rewind(self, step: int, mark: int) -> None:
-        """Tell TensorBoard to forget what came after `step`: a resumed run writes it again."""
-        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-
-        for index in range(len(self._names)):
-            if self._path(index).is_dir():
-                start = SessionLog(status=SessionLog.SessionStatus.START)
-                self._writer(index).add(Event(wall_time=time.time(), step=step + 1, session_log=start))
-
-    def close(self, summary: Mapping[str, Any] | None) -> None:
-        for writer in self._writers.values():
-            writer.close()
-
-
-class EventFile:
-    """A new file of TensorBoard's events in a folder; each is in it when `add` returns.
-
-    TensorBoard's own writer has a thread, whose queue is lost when the process must leave at once.
-    """
-
-    _number = itertools.count()
-
-    def __init__(self, folder: Path) -> None:
-        from tensorboard.compat.proto.event_pb2 import Event
-        from tensorboard.summary.writer.record_writer import RecordWriter
-
-        name = (
-            f"events.out.tfevents.{int(time.time()):010}.{platform.node()}.{os.getpid()}.{next(self._number)}"
-        )
-        self._path = folder / name
-        with writing(self._path):
-            self._file = create(self._path)
-        self._records = RecordWriter(self._file)
-        self.add(Event(wall_time=time.time(), file_version="brain.Event:2"))
-
-    def add(self, event: Any) -> None:
-        with writing(self._path):
-            self._records.write(event.SerializeToString())
-
-    def close(self) -> None:
-        self._file.close()
 
 
 class Progress(Listener):

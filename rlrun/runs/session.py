@@ -22,10 +22,11 @@ from rlrun.runs.ends import Ends
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.kept import Kept
 from rlrun.runs.listener import Followed, Listener
-from rlrun.runs.log import MetricsFile, Progress, TensorBoard, say
+from rlrun.runs.log import MetricsFile, Progress, say
 from rlrun.runs.means import Means
 from rlrun.runs.policy import check_memory
 from rlrun.runs.process import Stopped, asked, deferred, saving
+from rlrun.runs.tensorboard import TensorBoard
 from rlrun.state import State, copy_leaves
 from rlrun.trainer import Clock, train
 
@@ -77,7 +78,7 @@ class Session:
         self.progress = Progress("steps" if algo.rollout_steps else "updates", self.last)
         self.listeners: dict[str, Listener] = {"metrics": MetricsFile()}
         if config.log.tensorboard:
-            self.listeners["tensorboard"] = TensorBoard()
+            self.listeners["tensorboard"] = TensorBoard(self.last, self.failures)
         self.listeners["progress"] = self.progress
         self.listeners |= {f"listener.{name}": each for name, each in listeners.items()}
         marks = saved.state.get("marks", {}) | {"metrics": saved.state["metrics_bytes"]} if saved else {}
@@ -217,6 +218,7 @@ class Session:
             return
         values = self.means.take(due)
         values |= {f"train/{name}": value for name, value in self.collector.stats.take(due).items()}
+        values |= self.algo.schedules(self.clock.step)
         self._write(due, values)
 
     def _healthy(self, rows: np.ndarray) -> np.ndarray:

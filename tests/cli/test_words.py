@@ -86,7 +86,7 @@ def test_the_whole_line_is_suggested_and_composes(
         ("ls", ["did you mean list?"]),
         ("continue x", ["rlrun resume x"]),
         ("run algo=ppo", ["training has no verb"]),
-        ("tensorboard", ["tensorboard --logdir outputs"]),
+        ("tensorboard", ["rlrun board"]),
         ("--config my.yaml", ["conf/experiment/my.yaml", "experiment=my"]),
         ("--config=conf/my.yaml", ["conf/experiment/my.yaml", "experiment=my"]),
         ("my.yaml", ["conf/experiment/my.yaml", "experiment=my"]),

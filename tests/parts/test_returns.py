@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rlrun.parts.returns import discounted, gae, n_step
+from rlrun.parts.sequences import explained_variance
 
 
 def column(values: list[float]) -> torch.Tensor:
@@ -121,3 +122,12 @@ def test_replicas_and_envs_do_not_mix() -> None:
             cut = (slice(r, r + 1), slice(None), slice(e, e + 1))
             alone = n_step(reward[cut], terminated[cut], truncated[cut], 0.9, 3)
             assert all(torch.equal(a[cut], b) for a, b in zip(whole, alone, strict=True))
+
+
+def test_explained_variance_by_hand() -> None:
+    """Of valid steps alone: targets 1 and 5 have the variance 4; of one replica's a quarter is left."""
+    target = torch.tensor([[[1.0], [5.0], [99.0]], [[2.0], [2.0], [7.0]]])  # [R, T, N]
+    error = torch.tensor([[[0.0], [2.0], [50.0]], [[1.0], [3.0], [0.0]]])
+    valid = torch.tensor([[[True], [True], [False]]] * 2)
+    assert explained_variance(error, target, valid).tolist() == [0.75, 0.0]  # the other's are all the same
+    assert explained_variance(0.0 * error, target, valid).tolist() == [1.0, 0.0]

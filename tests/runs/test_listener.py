@@ -28,6 +28,7 @@ from rlrun.runs.identity import job_hash
 from rlrun.runs.listener import Listener
 from rlrun.runs.log import MetricsFile
 from rlrun.runs.run import execute
+from rlrun.runs.tensorboard import TensorBoard
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "csv_listener"
 TINY = ["algo=q_learning", "env=cliff_walking", "replicas=2", "eval.episodes=2", "eval.during=2"]
@@ -214,4 +215,4 @@ def test_listeners_are_listed_and_described(example: Path, capsys: pytest.Captur
 
 
 def test_what_follows_every_run_is_one_of_them() -> None:
-    assert all(issubclass(each, Listener) for each in (log.MetricsFile, log.TensorBoard, log.Progress))
+    assert all(issubclass(each, Listener) for each in (log.MetricsFile, log.Progress, TensorBoard))
