@@ -21,10 +21,14 @@ _SHOWN = ("algo", "env", "model")  # of which the keys are shown as well
 _TEXT = 100  # characters of a value that are shown
 
 
+def own(config: Mapping[str, Any]) -> dict[str, Any]:
+    """run.json's config without what does not make another experiment."""
+    return {name: value for name, value in config.items() if name not in _ELSEWHERE}
+
+
 def settings(config: Mapping[str, Any]) -> dict[str, Scalar | None]:
-    """run.json's config as dotted keys and plain values, without what does not make another experiment."""
-    kept = {name: value for name, value in config.items() if name not in _ELSEWHERE}
-    return {name: value for name, value in _flat(kept) if name not in _PROCESSES}
+    """The same as dotted keys and plain values."""
+    return {name: value for name, value in _flat(own(config)) if name not in _PROCESSES}
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Scalar | None]]:

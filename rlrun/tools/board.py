@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from rlrun.config import ConfigError
+from rlrun.config.naming import differing
 from rlrun.runs import events
 from rlrun.runs.events import EventFile
 from rlrun.runs.folder import RunFolder, quoted
 from rlrun.runs.tensorboard import BANDED, MEAN, SCORE
 from rlrun.tools.means import Mean
-from rlrun.tools.names import Entry, cut, differing, named
+from rlrun.tools.names import Entry, cut, named
 
 _ALWAYS = ("algo", "env", "model", "eval")  # that are among the first columns, where they differ
 _HOST = "127.0.0.1"
@@ -135,7 +136,8 @@ def _plain(path: Path) -> bool:
 
 def _columns(entries: Sequence[Entry]) -> dict[str, tuple[list[Any], bool]]:
     """Values by hyperparameter, and whether it should be seen at once."""
-    keys = {*differing(entries), *_ALWAYS}
+    told = differing([entry.config for entry in entries])
+    keys = {*(key for each in told for key in each), *_ALWAYS}
     values: dict[str, list[Any]] = {}
     for entry in entries:
         for name, value in entry.hyperparameters.items():

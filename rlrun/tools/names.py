@@ -10,12 +10,15 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from rlrun.runs.configuration import Scalar, configuration_hash, hyperparameters, recipes, settings
+from rlrun.config.naming import abbreviated, differing, written
+from rlrun.config.run import GROUPS
+from rlrun.runs.configuration import configuration_hash, hyperparameters, own, recipes
 from rlrun.runs.folder import RunFolder, sound
 
 _SWEEPS = "sweeps"  # the folder that every sweep has a folder in
-_VALUE, _LABEL = 24, 80  # characters
+_LABEL = 80  # characters
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Entry:
     run: RunFolder
     configuration: str  # a hash
     recipes: Mapping[str, str]
-    settings: Mapping[str, Scalar | None]
+    config: Mapping[str, Any]  # what makes it this configuration, with its choices
     hyperparameters: Mapping[str, bool | float | str]
 
     @classmethod
@@ -38,19 +41,16 @@ class Entry:
                 run,
                 configuration_hash(config, record["data_sha256"]),
                 recipes(config),
-                settings(config),
+                own(config) | {"choices": config["choices"]},
                 hyperparameters(config),
             )
 
     @property
-    def sweep(self) -> bool:
-        return self.run.path.parent.parent.name == _SWEEPS
-
-    @property
     def group(self) -> str:
         """Its sweep's name, or <algo>-<env>."""
-        task = f"{self.recipes['algo']}-{self.recipes['env']}"
-        return cut(safe(self.run.path.parent.name if self.sweep else task))
+        if self.run.path.parent.parent.name == _SWEEPS:
+            return cut(safe(self.run.path.parent.name))
+        return cut(safe(f"{self.recipes['algo']}-{self.recipes['env']}"))
 
 
 def named(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
@@ -67,36 +67,17 @@ def named(entries: Iterable[Entry]) -> dict[str, list[Entry]]:
 
 
 def _labels(entries: Sequence[Entry]) -> list[str]:
-    """What tells each from the others: the number of its job, recipes, and the keys that differ."""
-    keys = differing(entries)
-    several = [name for name in entries[0].recipes if len({entry.recipes[name] for entry in entries}) > 1]
+    """What is chosen and the keys that differ, of each: `dqn lr=0.001`."""
+    told = differing([entry.config for entry in entries])
+    short = abbreviated(key for each in told for key in each)
     labels = []
-    for entry in entries:
-        words = [entry.run.path.name] if entry.sweep else []
-        words += [entry.recipes[name] for name in several]
-        values = entry.settings
-        words += [f"{short}={_shown(values[key])}" for key, short in keys.items() if key in values]
+    for each in told:
+        words = [
+            written(value) if key in GROUPS else f"{short[key]}={written(value)}"
+            for key, value in each.items()
+        ]
         labels.append(cut(" ".join(map(safe, words))))
     return labels
-
-
-def differing(entries: Sequence[Entry]) -> dict[str, str]:
-    """Keys whose values differ among entries of the same recipes, and what they are called for short."""
-    alike: dict[tuple[str, ...], list[Mapping[str, Scalar | None]]] = {}
-    for entry in entries:
-        alike.setdefault(tuple(entry.recipes.values()), []).append(entry.settings)
-    keys: dict[str, None] = {}
-    for several in alike.values():
-        for key in several[0]:
-            if len({str(each.get(key)) for each in several}) > 1:
-                keys[key] = None
-    shorts = [key.split(".", 1)[-1] for key in keys]
-    return {key: short if shorts.count(short) == 1 else key for key, short in zip(keys, shorts, strict=True)}
-
-
-def _shown(value: Scalar | None) -> str:
-    words = f"{value:g}" if type(value) is float else "null" if value is None else str(value)
-    return words if len(words) <= _VALUE else words[-_VALUE:]
 
 
 def safe(text: str) -> str:

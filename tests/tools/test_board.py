@@ -71,14 +71,14 @@ def test_names_say_what_differs_and_no_more(tmp_path: Path, shown: Callable[[], 
     make(runs, *PPO, "algo.learning_rate=0.001", "algo.gamma=0.9", "seed=2")
     make(runs, "algo=dqn", "env=cartpole")
     assert set(links(shown())) == {
-        "ppo-cartpole/learning_rate=0.001/seed=1",
-        "ppo-cartpole/learning_rate=0.001/seed=2",
-        "ppo-cartpole/learning_rate=0.01/seed=3",
+        "ppo-cartpole/lr=0.001/seed=1",
+        "ppo-cartpole/lr=0.001/seed=2",
+        "ppo-cartpole/lr=0.01/seed=3",
         "dqn-cartpole/seed=1",
     }
 
 
-def test_a_job_of_a_sweep_goes_by_the_sweep_and_its_number(
+def test_a_job_of_a_sweep_goes_by_the_sweep_and_what_differs(
     tmp_path: Path, shown: Callable[[], Board]
 ) -> None:
     for i, words in enumerate((["algo=dqn"], ["algo=dqn", "seed=2"], ["algo=ppo", "algo.gamma=0.9"])):
@@ -86,7 +86,7 @@ def test_a_job_of_a_sweep_goes_by_the_sweep_and_its_number(
         job = tmp_path / "runs/sweeps/mine" / str(i)
         job.parent.mkdir(parents=True, exist_ok=True)
         run.path.rename(job)
-    assert set(links(shown())) == {"mine/0 dqn/seed=1", "mine/0 dqn/seed=2", "mine/2 ppo/seed=1"}
+    assert set(links(shown())) == {"mine/dqn/seed=1", "mine/dqn/seed=2", "mine/ppo/seed=1"}
 
 
 def test_the_same_job_twice_has_two_names(tmp_path: Path, shown: Callable[[], Board]) -> None:
