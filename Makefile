@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt $(PIP_EXTRA)
 PYTEST := $(BIN)/python -m pytest
 
-.PHONY: run test check learn heldout invariance edges bench faults map clean
+.PHONY: run test check docs learn heldout invariance edges bench faults map clean
 
 run: $(VENV)/.run
 	$(BIN)/rlrun algo=lstm_dqn env=cartpole
@@ -20,6 +20,9 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(PYTEST) -n 2
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
 
 learn: $(VENV)/.dev
 	$(BIN)/python benchmarks/learning.py $(ROWS)
@@ -43,7 +46,7 @@ faults: $(VENV)/.dev
 	PYTHONPATH=benchmarks OMP_NUM_THREADS=1 $(BIN)/python -m faults $(KIND)
 
 clean:
-	rm -rf $(VENV) dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) dist site .pytest_cache .mypy_cache .ruff_cache
 
 # Stamps: a set-up is skipped until what it depends on changes.
 $(BIN)/python:
@@ -56,3 +59,7 @@ $(VENV)/.run: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.dev: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP) -e '.[dev,plots,render]'
 	@touch $@ $(VENV)/.run
+
+$(VENV)/.docs: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP) -e '.[docs]'
+	@touch $@
