@@ -103,9 +103,8 @@ def main(kills: int, seed: int, words: list[str]) -> None:
         before = unchanged()
         states = SweepFolder.at(folder)
         print(done.stdout.splitlines()[-3:], "exit code", done.returncode)
-        print(
-            f"{states.count('finished')} finished once, {len(before)} run folders, {states.count('failed')} failed"
-        )
+        once, failed = states.count("finished"), states.count("failed")
+        print(f"{once} finished once, {len(before)} run folders, {failed} failed")
 
 
 if __name__ == "__main__":

@@ -34,16 +34,9 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 NAMES = ("index", "quick_start", "metrics", "environments", "coming_from", "classics")
 PAGES = {name: (DOCS / f"{name}.md").read_text() for name in NAMES}
-# Not there yet: remove each once it is, and the words that use it are tried as any others.
-PENDING_VERBS = {"board", "fork"}
-PENDING_KEYS = {"stop.eval_return", "stop.patience", "stop.episodes", "stop.minutes"}
-PENDING_TAGS = {
-    "train/explained_variance", "train/epsilon", "train/learning_rate", "time/fps", "eval/final",
-}  # fmt: skip
-PENDING_PAGES = {"tensorboard"}
 REFUSED = {"rlrun lr=1e-3 algo=ppo": "did you mean algo.learning_rate"}
 
-NAMED_ALONE = {*VERBS, *PENDING_VERBS} - {"list", "doctor"}  # `rlrun compare` is a name, and no command
+NAMED_ALONE = {*VERBS} - {"list", "doctor"}  # `rlrun compare` is a name, and no command
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 QUIET = ["log.tensorboard=false", "log.plot=false"]
 TINY = ["total_steps=200", "eval.episodes=2", *QUIET]
@@ -59,7 +52,7 @@ def commands_of(page: str) -> list[str]:
 
 ALL = dict.fromkeys(command for page in PAGES.values() for command in commands_of(page))
 COMMANDS = [shlex.split(command) for command in ALL]
-SPOKEN = [words for words in COMMANDS if words[1] in VERBS]
+SPOKEN = [words for words in COMMANDS if words[1] in VERBS and words[1] != "board"]  # which is a server
 SWEPT = [words for words in COMMANDS if words[1] == "-m"]
 TRAINED = [words for words in COMMANDS if "=" in words[1]]
 FILES = {
@@ -105,12 +98,6 @@ def run_in(folder: Path) -> str:
     return str(min(folder.glob("outputs/dqn-cartpole/*")).relative_to(folder))
 
 
-def pending(words: list[str]) -> bool:
-    keys = {word.partition("=")[0] for word in words}
-    verb = words[1] in PENDING_VERBS - set(VERBS)
-    return verb or (bool(keys & PENDING_KEYS) and not keys_of(MainKeys, "") >= PENDING_KEYS)
-
-
 def keys_of(schema: type, path: str) -> set[str]:
     """Every key of a schema by its full name, sections included."""
     found = set()
@@ -133,15 +120,13 @@ def all_keys() -> set[str]:
 
 def test_every_command_is_tried() -> None:
     others = [words for words in COMMANDS if words not in (*SPOKEN, *SWEPT, *TRAINED)]
-    assert [words for words in others if words[1] not in (*PENDING_VERBS, "--help")] == []
+    assert [words for words in others if words[1] not in ("--help", "board")] == []
     assert len(TRAINED) > 50 and len(SWEPT) >= 3 and len(SPOKEN) >= 10
 
 
 @pytest.mark.parametrize("words", TRAINED, ids=shlex.join)
 def test_a_run_can_begin(words: list[str], here: Path) -> None:
     """Its config composes, and its algorithm, env, model, data and evaluation fit each other."""
-    if pending(words):
-        pytest.skip("not there yet")
     for word, module in (NEEDS | {"env.id=LunarLander": "Box2D", "env.id=Hopper": "mujoco"}).items():
         if word in shlex.join(words):
             pytest.importorskip(module)
@@ -166,8 +151,6 @@ def test_a_verb_does_what_it_is_told(
     words: list[str], here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     changes = [word for word in words if "=" in word]
-    if pending(words):
-        pytest.skip("not there yet")
     if words[1] in ("resume", "fork") and changes:
         compose(["algo=dqn", *changes])  # it would train for long
         return
@@ -204,7 +187,7 @@ def test_every_tag_that_is_named_is_recorded_and_every_one_recorded_is_named(rec
         for name in ("metrics", "classics", "quick_start")
         for word in re.findall(rf"`({tag})`", PAGES[name])
     }
-    assert ours - recorded - written - PENDING_TAGS == set()
+    assert ours - recorded - written == set()
     assert (recorded | written) - set(re.findall(rf"`({tag})`", PAGES["metrics"])) == set()
 
 
@@ -215,7 +198,7 @@ def test_every_key_that_is_named_is_one() -> None:
     named = {key for word in quoted for key in re.findall(rf"(?:^|[ \[])((?:{sections})(?:\.\w+)+)", word)}
     named |= {key for word in quoted for key in re.findall(r"^(\w+)=[^A-Z\s]\S*$", word)}
     assert len(named) > 60
-    assert named - all_keys() - PENDING_KEYS - {"experiment"} == set()
+    assert named - all_keys() - {"experiment", "stop.return"} == set()
 
 
 ROWS = [
@@ -265,6 +248,6 @@ def test_links_lead_somewhere(name: str) -> None:
 
 
 def test_every_page_is_in_the_index_and_on_the_site() -> None:
-    pages = {path.name for path in DOCS.glob("*.md")} - {f"{name}.md" for name in PENDING_PAGES}
+    pages = {path.name for path in DOCS.glob("*.md")}
     assert pages - set(re.findall(r"\((\w+\.md)\)", PAGES["index"])) == {"index.md"}
     assert pages - set(re.findall(r"(\w+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE)) == set()
