@@ -151,6 +151,10 @@ class ActorCritic(Algorithm):
         action = self.bounds.apply(action).view(*first.shape, *self.action.shape)
         return Act(action, self.actor.remember(after, action))
 
+    def schedules(self, step: np.ndarray) -> dict[str, np.ndarray]:
+        rates = self.config.planned(self.critic_rate, step)
+        return {"train/replay_size": self.replay.filled(step)} | rates
+
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         for network in (self.actor, *self.critics):
             network.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)

@@ -134,7 +134,8 @@ class DQN(Algorithm):
         return Act(action, self.net.remember(after, action), stored)
 
     def schedules(self, step: np.ndarray) -> dict[str, np.ndarray]:
-        return {"train/epsilon": self.epsilon(step)} | self.config.planned(self.learning_rate, step)
+        planned = self.config.planned(self.learning_rate, step)
+        return {"train/epsilon": self.epsilon(step), "train/replay_size": self.replay.filled(step)} | planned
 
     def q(self, obs: Tensor, memory: Memory, first: Tensor) -> Tensor:
         """Action values [R, N, A], in units of the task's own rewards."""

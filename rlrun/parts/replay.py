@@ -52,6 +52,10 @@ class Replay:
         """Env steps stored per replica."""
         return self.size * self.num_envs
 
+    def filled(self, step: np.ndarray) -> np.ndarray:
+        """How many transitions each replica [R] has in it, for who watches."""
+        return np.full(step.shape, float(len(self)))
+
     def step_size(self, rollout: Rollout) -> int:
         """Bytes of one env step, such as those of a rollout."""
         return sum(value.shape[3:].numel() * value.element_size() for value in _values(rollout).values())

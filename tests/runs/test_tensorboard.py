@@ -237,7 +237,7 @@ def test_what_is_planned_is_recorded(tmp_path: Path) -> None:
 
     eps = ["algo.epsilon.start=1.0", "algo.epsilon.end=0.2", "algo.epsilon.fraction=1.0"]
     shown = planned("algo=dqn", "env=cartpole", *eps, "algo.lr_schedule=constant")
-    assert shown == {"train/epsilon": [1.0, pytest.approx(0.6)]}
+    assert shown == {"train/epsilon": [1.0, pytest.approx(0.6)], "train/replay_size": [0.0, 0.0]}
     falling = planned(*PPO, "algo.learning_rate=0.01", "algo.lr_schedule=linear")
     assert falling == {"train/learning_rate": [0.01, pytest.approx(0.005)]}
     assert planned(*PPO, "algo.lr_schedule=constant") == {}
