@@ -109,11 +109,10 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
 
-    def __str__(self) -> str:
-        return str(self.path)
-
     def __fspath__(self) -> str:
         return str(self.path)
+
+    __str__ = __fspath__
 
     @property
     def quoted(self) -> str:
@@ -155,7 +154,8 @@ class RunFolder:
     @classmethod
     def beside(cls, path: Path) -> list[RunFolder]:
         """The run folders in the folder that a path is in."""
-        return [cls(file.parent) for file in sorted(path.parent.glob(f"*/{cls.record}"))]
+        inside = path.parent.glob(f"*/{cls.record}") if os.path.isdir(path.parent) else ()
+        return [cls(file.parent) for file in sorted(inside)]
 
     # run.json
 

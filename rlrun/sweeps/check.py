@@ -55,7 +55,7 @@ def checked(asked: Sweep, folder: Path, config_dir: str | None = None, *, yes: b
         if time.monotonic() > until:
             break
     if asked.named or asked.foreign:
-        require_place(folder, "hydra.sweep.dir", folder)
+        require_place(folder, "hydra.sweep.dir", folder.parent if asked.foreign else folder)
     else:
         require_place(folder, "out", asked.folder.parent.parent)
     for check in (glance, _complete):  # the first without torch

@@ -11,7 +11,6 @@ from __future__ import annotations
 import _thread
 import json
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -121,6 +120,8 @@ class Pool:
         return Worker(order, process.pid, heard, process)
 
     def _hear(self, settled: Settled, seconds: float) -> None:
+        import select  # which some systems lack
+
         by_pipe = {worker.pipe: worker for worker in self.running.values()}
         for pipe in select.select(list(by_pipe), [], [], seconds)[0]:
             worker = by_pipe[pipe]

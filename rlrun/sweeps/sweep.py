@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import html
 import importlib
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlrun.config import ConfigError
 from rlrun.config.sweep import Sweep, sweep
 from rlrun.report.compare import Comparison
 from rlrun.runs.folder import RunFolder
@@ -142,6 +144,8 @@ def _do(
 def _crew(asked_for: Sweep, room: Room, options: Options, folder: SweepFolder) -> Pool | Launcher:
     """Who does the jobs: workers of this process, or those of the launcher that is chosen."""
     name, most = asked_for.launcher, options.jobs
+    if name == "basic" and not hasattr(os, "fork"):
+        raise ConfigError("this system cannot run jobs side by side by itself", "say hydra/launcher=joblib")
     if name == "basic":
         if room.fork:
             for module in _USED:

@@ -142,7 +142,7 @@ def test_workers_end_with_their_sweep_and_save(number: signal.Signals, here: Pat
 
 
 def test_a_worker_that_is_killed_is_named_and_gone_on_with(here: Path) -> None:
-    line = [sys.executable, "-m", "rlrun", "-m", *TINY, "total_steps=6000", "checkpoint.every_steps=300"]
+    line = [sys.executable, "-m", "rlrun", "-m", *TINY, "total_steps=2500", "checkpoint.every_steps=100"]
     line += ["seed=1,2", "jobs=1", "sweep=mine"]
     folder = here / "outputs/sweeps/mine"
     parent = subprocess.Popen(line, stderr=subprocess.PIPE, text=True)
