@@ -37,7 +37,7 @@ def command(*words: str) -> Callable[[], object]:
 
 def busy(side_by_side: bool) -> None:
     """Two loops of Python, at once or one after the other."""
-    loop = [sys.executable, "-c", "x = 0\\nfor i in range(60_000_000): x += i"]
+    loop = [sys.executable, "-c", "x = 0\nfor i in range(60_000_000): x += i"]
     first = subprocess.Popen(loop)
     if not side_by_side:
         first.wait()

@@ -59,7 +59,8 @@ def _leaves(part: Any) -> State:
     if hasattr(part, "state"):
         return part.state()
     if hasattr(part, "named_parameters"):
-        return {k: v.detach() for k, v in part.named_parameters()} | dict(part.named_buffers())
+        buffers = part.named_buffers(remove_duplicate=False)  # networks may share a normaliser
+        return {k: v.detach() for k, v in part.named_parameters()} | dict(buffers)
     return {"": part}
 
 

@@ -106,7 +106,8 @@ class ActorCritic(Algorithm):
         self.actor = nn.build_network(model, spec.obs, [nn.Head(size)] * outputs, init, spec)
         self.critics, self.targets = torch.nn.ModuleList(), torch.nn.ModuleList()
         for _ in range(critics):
-            critic = nn.build_network(model, spec.obs, [nn.Head(1)], init, spec, extra_inputs=size)
+            how: dict[str, Any] = {"extra_inputs": size, "norm": self.actor.norm}
+            critic = nn.build_network(model, spec.obs, [nn.Head(1)], init, spec, **how)
             self.critics.append(critic)
             self.targets.append(critic.target())
 
@@ -156,8 +157,7 @@ class ActorCritic(Algorithm):
         return {"train/replay_size": self.replay.filled(step)} | rates
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
-        for network in (self.actor, *self.critics):
-            network.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
+        self.actor.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)  # the critics' as well
         self.return_scale.take_in(rollout)
         self.replay.add(rollout)
         self.sync.collected(rollout)

@@ -185,8 +185,7 @@ class CQL(Algorithm):
             self.data = LoggedReplay(spec.dataset, spec, self.learner.length)
             for steps in self.data.in_order():
                 self.learner.return_scale.take_in(steps)
-                for network in self.learner.networks:
-                    network.update_normalizer(steps.obs, steps.valid)
+                self.learner.networks[0].update_normalizer(steps.obs, steps.valid)  # which all share
 
     def initial_memory(self, num_envs: int) -> Memory:
         return self.learner.initial_memory(num_envs)

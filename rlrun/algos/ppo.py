@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -108,7 +109,8 @@ class PPO(Algorithm):
         policy, value = nn.Head(self.head.size, 0.01), nn.Head(1, 1.0)
         heads = [policy, value] if config.shared else [policy]
         self.actor = nn.build_network(model, spec.obs, heads, init, spec)
-        self.critic = None if config.shared else nn.build_network(model, spec.obs, [value], init, spec)
+        critic = partial(nn.build_network, model, spec.obs, [value], init, spec, norm=self.actor.norm)
+        self.critic = None if config.shared else critic()
         self.networks = {"actor": self.actor} | ({"critic": self.critic} if self.critic else {})
         self.nets = torch.nn.ModuleDict({**self.networks, "head": self.head.parameters})
         self.optim = config.adam(self.nets)
@@ -175,8 +177,7 @@ class PPO(Algorithm):
             for batch in self.minibatches(data)
         ]
         # Only now, so that the first minibatch sees the policy that acted.
-        for net in self.networks.values():
-            net.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
+        self.actor.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)  # the critic's as well
         metrics = {tag: torch.stack([each[tag] for each in steps]).mean(0) for tag in steps[0]}
         explained = explained_variance(data["advantage"], data["target"], data["valid"])
         return metrics | {"train/explained_variance": explained}

@@ -71,7 +71,8 @@ class Reinforce(Algorithm):
         self.policy = nn.build_network(model, spec.obs, [nn.Head(self.head.size, 0.01)], init, spec)
         networks = {"policy": self.policy}
         if config.baseline == "value":
-            networks["baseline"] = nn.build_network(model, spec.obs, [nn.Head(1, 1.0)], init, spec)
+            norm = self.policy.norm
+            networks["baseline"] = nn.build_network(model, spec.obs, [nn.Head(1, 1.0)], init, spec, norm=norm)
         self.nets = torch.nn.ModuleDict({**networks, "head": self.head.parameters})
         self.networks = tuple(networks.values())
         self.optim = config.adam(self.nets)
@@ -105,8 +106,7 @@ class Reinforce(Algorithm):
         self.return_scale.take_in(rollout)
         loss, metrics = self.loss(rollout)
         grad_norm = self.optim.step(loss, self.learning_rate(step))
-        for net in self.networks:
-            net.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
+        self.policy.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)  # the baseline's as well
         return metrics | {"train/grad_norm": grad_norm}
 
     def loss(self, rollout: Rollout) -> tuple[Tensor, dict[str, Tensor]]:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rlrun.nn.network import build_network as build_network
     from rlrun.nn.norm import ENOUGH as ENOUGH
     from rlrun.nn.norm import RunningNorm as RunningNorm
+    from rlrun.nn.norm import arrays as arrays
     from rlrun.nn.optim import Adam as Adam
     from rlrun.nn.optim import flatten as flatten
     from rlrun.nn.record import Recorded as Recorded
@@ -55,6 +56,7 @@ _HOME = {
     "RecordError": "tape",
     "Recorded": "record",
     "RunningNorm": "norm",
+    "arrays": "norm",
     "build_network": "network",
     "count": "ledger",
     "flatten": "optim",

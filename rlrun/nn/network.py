@@ -79,18 +79,19 @@ def build_network(
     *,
     dueling: bool = False,
     extra_inputs: int = 0,
+    norm: RunningNorm | None = None,
 ) -> Network:
     """A network of R = spec.replicas replicas, replica r's weights a function of its seed alone.
 
     With `dueling` (Wang et al. 2016) the single head's values are a state value plus
     advantages whose mean over actions is zero. `extra_inputs` are features beside the
-    observation, such as a critic's action.
+    observation, such as a critic's action. `norm` is the normaliser of another network that
+    sees the same observations, which they then share.
     """
     if dueling and len(heads) != 1:
         raise ValueError(f"dueling needs exactly one head, not {len(heads)}")
     dtype = getattr(torch, spec.dtype)
-    norm = None
-    if getattr(model_config, "normalize_obs", False) and isinstance(obs_space, Box):
+    if norm is None and getattr(model_config, "normalize_obs", False) and isinstance(obs_space, Box):
         norm = RunningNorm(spec.replicas, obs_space.size, dtype, spec.device)
     previous = spec.action if getattr(model_config, "previous_action", False) else None
     width = size(obs_space) + extra_inputs + (size(previous) if previous is not None else 0)

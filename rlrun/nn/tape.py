@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import zip_longest
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -187,6 +187,8 @@ class Tape(TorchDispatchMode):
     So is what is drawn from `streams`.
     """
 
+    listening: ClassVar[int] = 0  # how many tapes there are now: what is not PyTorch's is on none
+
     def __init__(self, streams: Sequence[Stream]) -> None:
         super().__init__()
         self.calls: list[_Call] = []
@@ -196,10 +198,12 @@ class Tape(TorchDispatchMode):
     def __enter__(self) -> Tape:
         for stream in self._streams:
             stream.drawn = []
+        Tape.listening += 1
         return super().__enter__()
 
     def __exit__(self, *raised: Any) -> None:
         super().__exit__(*raised)
+        Tape.listening -= 1
         for stream in self._streams:
             self.drawn += [(stream, out) for out in stream.drawn or ()]
             stream.drawn = None

@@ -38,7 +38,7 @@ class ReturnScale(Stateful):
             self._scale = torch.ones(spec.replicas, 1, 1, dtype=dtype, device=spec.device)
             self._scale *= number(scale, spec, 3)
             return
-        self.gamma = number(gamma, spec, 3)
+        self.gamma = torch.as_tensor(number(gamma, spec, 3), dtype=dtype, device=spec.device)
         self.running = torch.zeros(spec.replicas, spec.num_envs, dtype=dtype, device=spec.device)
         self.norm = nn.RunningNorm(spec.replicas, 1, dtype, spec.device)
         self._scale = self.norm.scale  # changed in place
@@ -47,15 +47,15 @@ class ReturnScale(Stateful):
         """Learn from a rollout's rewards [R, T, N], which follow on those taken in before."""
         if self.fixed:
             return
-        counts = rollout.valid & rollout.reward.isfinite()  # what is not finite fails a replica elsewhere
-        running, rows = self.running, []
-        decay = self.gamma * ~rollout.first
-        steps = zip(rollout.reward.unbind(1), decay.unbind(1), counts.unbind(1), strict=True)
-        for reward, keep, counted in steps:
-            running = torch.where(counted, torch.addcmul(reward, keep, running), running)
-            rows.append(running)
-        self.running.copy_(running)
-        self.norm.update(torch.stack(rows, 1).unsqueeze(-1), counts)
+        tensors = rollout.reward, rollout.valid, rollout.first, self.running, self.gamma
+        xp, (reward, counts, first, running, gamma) = nn.arrays(*tensors)
+        counts = counts & xp.isfinite(reward)  # what is not finite fails a replica elsewhere
+        decay, rows, sums = gamma * ~first, xp.empty_like(reward), running
+        for t in range(reward.shape[1]):
+            sums = xp.where(counts[:, t], reward[:, t] + decay[:, t] * sums, sums)
+            rows[:, t] = sums
+        running[...] = sums
+        self.norm.update(torch.as_tensor(rows)[..., None], torch.as_tensor(counts))
 
     @property
     def saved(self) -> Mapping[str, str]:  # type: ignore[override]

@@ -82,8 +82,7 @@ def test_without_its_penalty_it_is_the_plain_algorithm(action: Space, n_step: in
     steps = next(cql.data.in_order())
     plain.replay = Replay(steps.reward.shape[1], 1)
     plain.replay.add(steps)
-    for network in (plain.net,) if kind is DQN else (plain.actor, *plain.critics):
-        network.update_normalizer(steps.obs, steps.valid)
+    (plain.net if kind is DQN else plain.actor).update_normalizer(steps.obs, steps.valid)  # critics share it
     for _ in range(30):
         plain.learn(plain.replay.sample(16, plain.length, plain.rng), NOW)
     train(cql, 30)
