@@ -158,7 +158,7 @@ class ActorCritic(Algorithm):
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         self.actor.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)  # the critics' as well
-        self.return_scale.take_in(rollout)
+        self.return_scale.take_in(rollout, step)
         self.replay.add(rollout)
         self.sync.collected(rollout)
         metrics: dict[str, Tensor] = {}

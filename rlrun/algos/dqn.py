@@ -143,7 +143,7 @@ class DQN(Algorithm):
 
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         self.net.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
-        self.return_scale.take_in(rollout)
+        self.return_scale.take_in(rollout, step)
         self.replay.add(rollout)
         self.sync.collected(rollout)
         if len(self.replay) < max(self.config.learning_starts, 1) or self.replay.size < self.length:

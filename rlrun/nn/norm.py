@@ -43,9 +43,12 @@ class RunningNorm(nn.Module):
         self._settled = False  # whether every replica has seen enough; found out anew after a resume
 
     @torch.no_grad()
-    def update(self, x: Tensor, valid: Tensor, enough: int | None = None) -> None:
+    def update(
+        self, x: Tensor, valid: Tensor, enough: int | None = None, *, weight: np.ndarray | None = None
+    ) -> None:
         """Take in x [R, ..., F] where valid [R, ...] is true; nothing more after `enough` rows of a replica.
 
+        Each row counts as `weight` [R] of them do, if that is given.
         A policy whose inputs change their meaning while it learns has to learn them anew: PPO with
         statistics that go on for ever loses two in five CartPole seeds, and none with 10,000 rows.
         """
@@ -58,12 +61,16 @@ class RunningNorm(nn.Module):
         if enough is not None:
             valid = valid & (count < enough)[:, None, None]
         x = xp.where(valid, x.reshape(replicas, -1, size), 0.0) + 0.0 * mean[:, None]  # in float64
-        seen, rows = count[:, None], valid.sum(1)  # [R, 1]
-        total = (seen + rows).clip(1.0)
+        rows = valid.sum(1)  # [R, 1]
         center = x.sum(1) / rows.clip(1)
         off = xp.where(valid, x - center[:, None], 0.0)
-        delta = center - mean
-        squares = seen * var + (off * off).sum(1) + delta * delta * (seen * rows / total)
+        squares = (off * off).sum(1)
+        if weight is not None:
+            many: Any = weight if xp is np else torch.from_numpy(weight).to(self.mean.device)
+            rows, squares = rows * many[:, None], squares * many[:, None]
+        seen, delta = count[:, None], center - mean
+        total = (seen + rows).clip(1.0)
+        squares = seen * var + squares + delta * delta * (seen * rows / total)
         mean[...] = xp.where(rows > 0, mean + delta * (rows / total), mean)
         var[...] = xp.where(rows > 0, squares / total, var)
         count[...] = count + rows[:, 0]

@@ -13,6 +13,7 @@ from rlrun import run
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.core import Rollout, Spec
+from rlrun.parts import return_scale
 from rlrun.parts.return_scale import ReturnScale
 from rlrun.runs.run import resume
 from rlrun.spaces import Discrete
@@ -43,6 +44,26 @@ def test_it_is_the_deviation_of_the_running_discounted_return() -> None:
                         seen[r].append(running[r, n])
         deviation = torch.tensor([np.std(values) for values in seen]).view(2, 1, 1)
         torch.testing.assert_close(scale.scale, 1.0 / deviation)
+
+
+def test_of_short_rollouts_one_in_sixteen_counts_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the first steps, a replica's own; the return under way misses none."""
+    monkeypatch.setattr(return_scale, "_EARLY", 30)
+    generator = torch.Generator().manual_seed(0)
+    scale, running = ReturnScale(SPEC, 0.9), np.zeros((2, 3))
+    seen: list[list[float]] = [[], []]
+    for k in range(100):
+        reward = torch.randn(2, 1, 3, generator=generator, dtype=torch.float64) * 5.0 + 3.0
+        first = torch.rand(2, 1, 3, generator=generator) < 0.2
+        step = np.array([3 * k, 3 * k + 300])
+        scale.take_in(rewards(reward, first, torch.ones_like(first)), step)
+        running = reward[:, 0].numpy() + np.where(first[:, 0], 0.0, 0.9 * running)
+        for r in range(2):
+            times = 1 if step[r] < 30 else 16 if step[r] // 3 % 16 == 0 else 0
+            seen[r] += times * running[r].tolist()
+    np.testing.assert_allclose(scale.running, running)
+    deviation = torch.tensor([np.std(values) for values in seen], dtype=torch.float64).view(2, 1, 1)
+    torch.testing.assert_close(scale.scale, 1.0 / deviation)
 
 
 @pytest.mark.parametrize("unit", [1e-6, 1e-3, 1e3, 1e6])
