@@ -158,7 +158,7 @@ def _ended_by(code: int) -> str:
         return f"its process ended with exit code {code}"
     with suppress(ValueError):
         name = signal.Signals(-code).name
-        return f"killed by {name}" + (": out of memory?" if name == "SIGKILL" else "")
+        return f"killed by {name}" + (": out of memory? jobs=1 leaves it more" if name == "SIGKILL" else "")
     return f"killed by signal {-code}"
 
 
