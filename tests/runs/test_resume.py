@@ -146,12 +146,12 @@ def walk_forward() -> RunConfig:
 
 
 @pytest.mark.parametrize("what", [*RUNS, "walk_forward"])
-def test_ten_kills_at_random_moments(what: str, tmp_path: Path) -> None:
+def test_five_kills_at_random_moments(what: str, tmp_path: Path) -> None:
     """Over a few runs, at any moment from the first write on, in training or between folds."""
     config = walk_forward() if what == "walk_forward" else config_of(what)
     seconds = uninterrupted(config, tmp_path / "whole")
     chance, hits, run = random.Random(7), 0, 0
-    while hits < 10:
+    while hits < 5:
         run += 1
         delays = [chance.uniform(0.0, 0.5) for _ in range(5)]
         hits += kill_and_resume(config, tmp_path / f"{run}", delays, seconds)
