@@ -73,13 +73,14 @@ def sweep(
     """
     from rlrun import api
     from rlrun.config import ConfigError
+    from rlrun.config.sweep import sweep as read
     from rlrun.sweeps.options import Options
     from rlrun.sweeps.sweep import begin
 
     folder = None if config_dir is None else str(config_dir)
     options = Options(jobs, name, retry_failed, config_dir=folder)
     try:
-        return begin(api.words(overrides, keys, several=True), options)
+        return begin(read(api.words(overrides, keys, several=True), folder), options)
     except ConfigError as error:
         raise ConfigError(*error.lines) from None
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from rlrun.config.compose import compose
-from rlrun.config.keys import legible
+from rlrun.config.keys import legible, spelled
 from rlrun.config.run import RunConfig
 from rlrun.files import WriteError, writing
 from rlrun.report.pages import draw, shown
@@ -24,6 +24,7 @@ from rlrun.runs.folder import RunFolder
 from rlrun.runs.memory import prepared
 from rlrun.runs.place import require_place
 from rlrun.runs.process import Failed, computing, contained
+from rlrun.runs.task import Task
 from rlrun.runs.watchdog import watched
 
 
@@ -67,23 +68,10 @@ def words(overrides: str | Sequence[str], keys: Mapping[str, Any], *, several: b
     told = shlex.split(overrides) if isinstance(overrides, str) else list(overrides)
     for key, value in keys.items():
         if several and isinstance(value, (list, tuple)):
-            told.append(f"{key}={','.join(map(_text, value))}")
+            told.append(f"{key}={','.join(map(spelled, value))}")
         else:
-            told.append(f"{key}={_text(value)}")
+            told.append(f"{key}={spelled(value)}")
     return told
-
-
-def _text(value: Any) -> str:
-    """A value in Hydra's grammar."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_text, value))}]"
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{name}:{_text(each)}" for name, each in value.items()) + "}"
-    text = str(value)
-    plain = all(letter.isalnum() or letter in "_./:@%+-" for letter in text)
-    return text if plain and text else "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def run(
@@ -99,12 +87,20 @@ def run(
 
 
 def train(
-    config: RunConfig, *, folder: Path | None = None, overrides: Sequence[str] = (), quiet: bool = False
+    config: RunConfig,
+    *,
+    folder: Path | None = None,
+    overrides: Sequence[str] = (),
+    quiet: bool = False,
+    task: Task | None = None,
 ) -> Result:
-    """Train and judge a composed config, draw its pictures, and print its table unless `quiet`."""
+    """Train and judge a composed config, draw its pictures, and print its table unless `quiet`.
+
+    `task` is the config's, where it is built already.
+    """
     with contained(), watched():
         require_place(folder or RunFolder.new(config).path, "out", folder or config.out)
-        task = prepared(config)  # most of what it refuses is refused before torch is imported
+        task = task or prepared(config)  # most of what it refuses is refused before torch is imported
         task.tried  # noqa: B018  (as is what its env does wrong from the first)
         return _reported(runs.execute(config, folder=folder, overrides=overrides, task=task), quiet)
 

@@ -46,6 +46,12 @@ def test_keywords_mean_what_they_hold() -> None:
     assert config.out == told["out"] and config.env.kwargs == told["env.kwargs"]
 
 
+@pytest.mark.parametrize("text", ["a b\\c", "C:\\runs", "a\\'b", "x\\ y\\", "\\\\server\\my runs", "it's"])
+def test_text_means_itself(text: str) -> None:
+    """Also where it holds what Hydra's grammar escapes with."""
+    assert compose(words("algo=dqn", {"out": text})).out == text
+
+
 def test_a_list_among_keywords_is_a_sweeps(here: Path) -> None:
     assert words("", {"seed": [0, 5], "algo": "dqn"}, several=True) == ["seed=0,5", "algo=dqn"]
     swept = rlrun.sweep(QUICK, seed=[1, 2], jobs=1, name="mine")

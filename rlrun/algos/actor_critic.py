@@ -106,8 +106,9 @@ class ActorCritic(Algorithm):
         self.actor = nn.build_network(model, spec.obs, [nn.Head(size)] * outputs, init, spec)
         self.critics, self.targets = torch.nn.ModuleList(), torch.nn.ModuleList()
         for _ in range(critics):
-            how: dict[str, Any] = {"extra_inputs": size, "norm": self.actor.norm}
-            critic = nn.build_network(model, spec.obs, [nn.Head(1)], init, spec, **how)
+            critic = nn.build_network(
+                model, spec.obs, [nn.Head(1)], init, spec, extra_inputs=size, norm=self.actor.norm
+            )
             self.critics.append(critic)
             self.targets.append(critic.target())
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -109,8 +108,9 @@ class PPO(Algorithm):
         policy, value = nn.Head(self.head.size, 0.01), nn.Head(1, 1.0)
         heads = [policy, value] if config.shared else [policy]
         self.actor = nn.build_network(model, spec.obs, heads, init, spec)
-        critic = partial(nn.build_network, model, spec.obs, [value], init, spec, norm=self.actor.norm)
-        self.critic = None if config.shared else critic()
+        self.critic: nn.Network | None = None
+        if not config.shared:
+            self.critic = nn.build_network(model, spec.obs, [value], init, spec, norm=self.actor.norm)
         self.networks = {"actor": self.actor} | ({"critic": self.critic} if self.critic else {})
         self.nets = torch.nn.ModuleDict({**self.networks, "head": self.head.parameters})
         self.optim = config.adam(self.nets)

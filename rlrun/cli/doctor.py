@@ -36,6 +36,9 @@ def doctor(arguments: list[str], as_json: bool) -> int:
         "atari": ("ale-py", "opencv-python-headless"),
         "mujoco": ("mujoco",),
         "minigrid": ("minigrid",),
+        "joblib": ("hydra-joblib-launcher",),
+        "slurm": ("hydra-submitit-launcher", "submitit"),
+        "ray": ("hydra-ray-launcher", "ray"),
     }
     rows, missing = [("python", platform.python_version(), "")], []
     for extra, packages in wanted.items():

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from rlrun.cli.words import verb_parser
 from rlrun.config import ConfigError
-from rlrun.config.keys import NAME, legible, whole_number
+from rlrun.config.keys import is_name, legible, whole_number
 from rlrun.config.vocabulary import hint
 from rlrun.sweeps.options import Options
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rlrun.sweeps.folder import SweepFolder
     from rlrun.sweeps.sweep import Swept
 
+_IMPORTING = ("imports", "env.allow_import", "hydra.searchpath")  # keys that lead to code
 USAGE = """\
 usage: rlrun sweep KEY=VALUE,VALUE ...   the same as rlrun -m: each combination is a run
        rlrun sweep resume FOLDER         go on with a sweep; so does the command that began it
@@ -49,7 +50,7 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], Options]:
                 raise ConfigError(f"jobs is {value}: it must be an integer from 1 to 1024")
             found = replace(found, jobs=number)
         elif sign and key == "sweep":
-            if not NAME.fullmatch(value):
+            if not is_name(value):
                 raise ConfigError(
                     f"sweep is {value}: it must be a folder's name, of A-Z, a-z, 0-9, . _ and -"
                 )
@@ -59,28 +60,23 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], Options]:
     return rest, found
 
 
-def hydras(overrides: Sequence[str], options: Options) -> bool:
-    """Whether a launcher, a sweeper or names of Hydra's are asked for, so that Hydra runs the sweep.
+def begin(overrides: Sequence[str], options: Options, as_json: bool) -> int | None:
+    """Do a grid's jobs; None where Hydra runs them, for a sweeper, a callback or names of its own.
 
     Raises:
-        ConfigError: the sweep cannot be read, or is one that Hydra's way of running it should not begin.
+        ConfigError: the sweep cannot be read, or should not be begun.
     """
     from rlrun.config.sweep import sweep
     from rlrun.sweeps.check import checked
-
-    asked = sweep(overrides, options.config_dir)
-    if asked.foreign:
-        if options.jobs or options.name or options.retry_failed:
-            raise ConfigError(f"{options.told()} is of no use where Hydra runs the sweep")
-        checked(asked, asked.folder, options.config_dir, yes=options.yes)
-    return asked.foreign
-
-
-def begin(overrides: Sequence[str], options: Options, as_json: bool) -> int:
-    """Do a grid's jobs."""
     from rlrun.sweeps.sweep import begin
 
-    return _told(begin(overrides, options), as_json)
+    asked = sweep(overrides, options.config_dir)
+    if not asked.foreign:
+        return _told(begin(asked, options), as_json)
+    if options.jobs or options.name or options.retry_failed:
+        raise ConfigError(f"{options.told()} is of no use where Hydra runs the sweep")
+    checked(asked, asked.folder, options.config_dir, yes=options.yes)
+    return None
 
 
 def resume(arguments: list[str], as_json: bool) -> int:
@@ -104,9 +100,13 @@ def resume(arguments: list[str], as_json: bool) -> int:
 
 
 def _no_sweep(path: str) -> ConfigError:
-    beside = [str(file.parent) for file in sorted(Path(path).parent.glob("*/sweep.json"))]
-    inside = [str(file.parent) for file in sorted(Path(path).glob("*/sweep.json"))]
-    what = "is no sweep's folder: it has no sweep.json" if Path(path).exists() else "does not exist"
+    from rlrun.sweeps.folder import RECORD
+
+    beside, inside = (
+        [str(file.parent) for file in sorted(place.glob(f"*/{RECORD}"))]
+        for place in (Path(path).parent, Path(path))
+    )
+    what = f"is no sweep's folder: it has no {RECORD}" if Path(path).exists() else "does not exist"
     line = f"{inside[-1]} is one" if inside else hint(path, beside) or "sweeps are in outputs/sweeps/NAME"
     return ConfigError(f"{path} {what}", line)
 
@@ -114,7 +114,7 @@ def _no_sweep(path: str) -> ConfigError:
 def _allow(folder: SweepFolder, allowed: bool) -> None:
     """A sweep's folder is data: what its jobs would import is imported where this command line allows it."""
     words = {word for job in folder.jobs.values() for word in job.words}
-    doubtful = sorted(word for word in words if word.lstrip("+").startswith(("imports", "env.allow_import")))
+    doubtful = sorted(word for word in words if word.lstrip("+").startswith(_IMPORTING))
     if doubtful and not allowed:
         raise ConfigError(
             f"{folder.path} asks to import code: {doubtful[0]}", "if you trust it, add --allow-import"

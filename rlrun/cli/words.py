@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from rlrun.config import ConfigError
-from rlrun.config.keys import EnvError, legible, printable
+from rlrun.config.keys import EnvError, legible, printable, spelled
 from rlrun.config.vocabulary import nearest
 
 
@@ -58,11 +58,8 @@ def verb_parser(verb: str, about: str) -> argparse.ArgumentParser:
 
 
 def override(key: str, value: object) -> str:
-    """key=value as a shell hands it to Hydra, and Hydra reads it: text with quotes, spaces or commas too."""
-    text = str(value)
-    if not re.fullmatch(r"[\w./:@%+-]+", text):
-        text = "'" + text.replace("'", "\\'") + "'"
-    return shlex.quote(f"{key}={text}")
+    """key=value as a shell hands it to Hydra, and Hydra reads it."""
+    return shlex.quote(f"{key}={spelled(str(value))}")
 
 
 def columns(rows: Sequence[Sequence[str]], indent: str = "  ") -> str:

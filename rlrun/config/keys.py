@@ -21,6 +21,11 @@ _LINES = 12  # of a refusal
 NAME = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
+def is_name(text: str) -> bool:
+    """Whether a file or folder inside another may be called so."""
+    return NAME.fullmatch(text) is not None and text not in (".", "..")
+
+
 class ConfigError(ValueError):
     """A refusal in two or three lines: what is wrong, what is allowed, the nearest name."""
 
@@ -194,6 +199,21 @@ def rewritten(value: Any, kind: Any) -> str:
         number = _number(str(value))
         meant = whole_number(str(value)) if int in kinds else number
     return "" if meant is None else f" (write {meant})"
+
+
+def spelled(value: Any) -> str:
+    """A value in Hydra's grammar, which reads the same one: text with quotes, spaces or commas too."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(spelled, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{name}:{spelled(each)}" for name, each in value.items()) + "}"
+    text = str(value)
+    if re.fullmatch(r"[\w./:@%+-]+", text):
+        return text
+    # A backslash is itself, but before a quote.
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + ("\\'" if found[2] else ""), text) + "'"
 
 
 def whole_number(text: str) -> int | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Container, Sequence
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -24,20 +25,23 @@ Curves = dict[Any, tuple[np.ndarray, np.ndarray]]  # replica -> steps, values
 SMOOTH = 5  # records that a point of the training return is the mean of
 
 
-def read_curves(run: RunFolder, tags: Sequence[str], replicas: Container[int]) -> dict[str, Curves]:
-    """The curves of some replicas, by tag.
+def read_curves(
+    run: RunFolder, tags: Sequence[str], replicas: Container[int], *, under_way: bool = False
+) -> dict[str, Curves]:
+    """The curves of some replicas, by tag; of a run that is `under_way`, up to what cannot be read.
 
     Raises:
         ConfigError: metrics.jsonl is missing or damaged.
     """
     points: dict[str, dict[int, tuple[array[float], array[float]]]] = {tag: {} for tag in tags}
-    for record in run.read_metrics(tags):
-        if record["replica"] not in replicas:
-            raise ConfigError(f"{run.metrics} is damaged: it has a replica {record['replica']}")
-        for tag in record.keys() & tags:
-            steps, values = points[tag].setdefault(record["replica"], (array("d"), array("d")))
-            steps.append(record["step"])
-            values.append(record[tag])
+    with suppress(ConfigError) if under_way else nullcontext():  # its last line may be half a one
+        for record in run.read_metrics(tags):
+            if record["replica"] not in replicas:
+                raise ConfigError(f"{run.metrics} is damaged: it has a replica {record['replica']}")
+            for tag in record.keys() & tags:
+                steps, values = points[tag].setdefault(record["replica"], (array("d"), array("d")))
+                steps.append(record["step"])
+                values.append(record[tag])
     return {
         tag: {r: (np.array(steps).astype(int), np.array(values)) for r, (steps, values) in own.items()}
         for tag, own in points.items()
@@ -55,10 +59,10 @@ def held(curves: Curves, last: int, failed: Container[Any]) -> Curves:
     }
 
 
-def steps_of(curves: Curves, most: int = 500) -> np.ndarray:
+def steps_of(curves: Curves, most: float = 500) -> np.ndarray:
     """The steps at which any replica has a value; evenly spaced ones where these are too many."""
     steps = np.unique(np.concatenate([step for step, _ in curves.values()]))
-    return steps if len(steps) <= most else np.linspace(steps[0], steps[-1], most)
+    return steps if len(steps) <= most else np.linspace(steps[0], steps[-1], int(most))
 
 
 def on_grid(curves: Curves, grid: np.ndarray) -> np.ndarray:

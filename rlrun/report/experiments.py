@@ -15,11 +15,11 @@ from rlrun.config import ConfigError
 from rlrun.config.naming import differing, names, written
 from rlrun.evals.contrast import Scores
 from rlrun.evals.stats import Bounds
+from rlrun.runs.configuration import ELSEWHERE, lineage
 from rlrun.runs.folder import RunFolder, sound
-from rlrun.runs.going import lineage
 from rlrun.runs.summary import has_score
 
-_NOT_THE_EXPERIMENT = ("seed", "replicas", "out", "listener", "checkpoint", "threads", "log")
+_NOT_THE_EXPERIMENT = set(ELSEWHERE) - {"choices", "device"}  # by which rows may be told apart
 _OF_TRAINING = {"env": ("reward",), "eval": ("during", "every")}  # keys that do not touch how it is judged
 
 Who = tuple[int | None, tuple[int, int]]  # fold, and seed with variant
@@ -110,8 +110,8 @@ def _add(run: RunFolder, tasks: dict[str, Task]) -> None:
     record = run.read_record()
     config = record["config"]
     own = {name: value for name, value in config.items() if name not in _NOT_THE_EXPERIMENT}
-    # A score of eval=online is that of the last record.
     own |= lineage(record)
+    # A score of eval=online is that of the last record.
     own |= {"log": {"every": config["log"]["every"]}, "data_sha256": (record["data_sha256"] or "")[:12]}
     same = json.dumps(
         {k: v for k, v in own.items() if k != "choices"} | {"data_sha256": record["data_sha256"]},

@@ -14,16 +14,24 @@ from typing import Any
 Scalar = bool | int | float | str
 
 # What only says which seeds, who watches, how it is saved, and where it runs.
-_ELSEWHERE = ("seed", "replicas", "out", "choices", "listener", "checkpoint", "threads", "log", "device")
+ELSEWHERE = ("seed", "replicas", "out", "choices", "listener", "checkpoint", "threads", "log", "device")
 _PROCESSES = ("env.workers", "env.timeout")
 _NAMED = ("algo", "env", "model", "eval", "data")  # groups that go by their recipe's name
 _SHOWN = ("algo", "env", "model")  # of which the keys are shown as well
 _TEXT = 100  # characters of a value that are shown
 
 
+def lineage(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells a run that went on from one that began with its config; of a run.json."""
+    found = {"extended": record["extended"]} if record.get("extended") else {}
+    if source := record.get("fork_of"):
+        found["fork_of"] = {name: source.get(name) for name in ("step", "config_hash")}
+    return found
+
+
 def own(config: Mapping[str, Any]) -> dict[str, Any]:
     """run.json's config without what does not make another experiment."""
-    return {name: value for name, value in config.items() if name not in _ELSEWHERE}
+    return {name: value for name, value in config.items() if name not in ELSEWHERE}
 
 
 def settings(config: Mapping[str, Any]) -> dict[str, Scalar | None]:

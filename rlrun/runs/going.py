@@ -21,6 +21,7 @@ from rlrun.core import Algorithm
 from rlrun.lazy import torch
 from rlrun.runs import checkpoint
 from rlrun.runs.checkpoint import Checkpoint
+from rlrun.runs.configuration import lineage
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.identity import job_hash
 from rlrun.runs.load import opened
@@ -53,14 +54,6 @@ def extended(run: RunFolder, changes: Mapping[str, Any]) -> dict[str, Any] | Non
     totals = {"extended": [*record.get("extended", []), before.total_steps]} if moved else {}
     record |= {"config": data, "config_hash": config_hash(typed)} | totals
     return record | {"job_hash": job_hash(typed, record["data_sha256"], lineage(record))}
-
-
-def lineage(record: Mapping[str, Any]) -> dict[str, Any]:
-    """What tells a run that went on from one that began with its config; of a run.json."""
-    found = {"extended": record["extended"]} if record.get("extended") else {}
-    if source := record.get("fork_of"):
-        found["fork_of"] = {name: source.get(name) for name in ("step", "config_hash")}
-    return found
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rlrun.config.plain import to_dict
 from rlrun.evals.evaluation import Replica
 from rlrun.files import read_regular
 from rlrun.runs import events
-from rlrun.runs.configuration import configuration_hash, hyperparameters
+from rlrun.runs.configuration import configuration_hash, hyperparameters, lineage
 from rlrun.runs.events import EventFile
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.listener import Followed, Listener
@@ -86,8 +86,9 @@ class TensorBoard(Listener):
         main = name == main_run(self._replicas)
         values = []
         if name in self._single or (main and not self._single):
-            data = self._folder.read_record()["data_sha256"] if self._folder.exists else None
-            values += [events.session_start(configuration_hash(config, data), hyperparameters(config))]
+            record = self._folder.read_record() if self._folder.exists else {"data_sha256": None}
+            group = configuration_hash(config | lineage(record), record["data_sha256"])
+            values += [events.session_start(group, hyperparameters(config))]
         if main:
             values += [
                 events.text("config", f"```yaml\n{yaml.safe_dump(config, sort_keys=False)}```"),

@@ -5,17 +5,20 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from rlrun.config import ConfigError
+from rlrun.config.keys import is_name, printable
 from rlrun.files import lock, make_folder, read_json, write_atomic
 from rlrun.runs.folder import RunFolder, quoted, sound
 from rlrun.runs.shape import shaped
 from rlrun.sweeps.grid import Job
 
 PENDING, FINISHED, FAILED, INTERRUPTED = "pending", "finished", "failed", "interrupted"
+RECORD = "sweep.json"
 _SCHEMA, _LIMIT = 1, 1 << 28
 _SHAPE = {
     "schema": int,
@@ -69,6 +72,9 @@ class SweepFolder:
             if record["schema"] > _SCHEMA:
                 raise ConfigError(f"{found.file} was written by a newer rlrun (schema {record['schema']})")
             for row in record["jobs"]:
+                for name in (row["name"], row.get("run") or row["name"]):
+                    if not is_name(name):
+                        raise ValueError(f"{printable(name, 40)} is no folder's name")
                 job = Job(row["name"], row["label"], tuple(row["words"]))
                 rest = {
                     name: row[name] for name in ("state", "run", "reason", "score", "seconds") if name in row
@@ -78,7 +84,7 @@ class SweepFolder:
 
     @property
     def file(self) -> Path:
-        return self.path / "sweep.json"
+        return self.path / RECORD
 
     @property
     def logs(self) -> Path:
@@ -112,15 +118,17 @@ class SweepFolder:
         write_atomic(self.file, json.dumps({"schema": _SCHEMA, "jobs": rows}, indent=1).encode())
         self._written = time.monotonic()
 
+    def records(self) -> dict[str, dict[str, Any]]:
+        """run.json of the runs in it, by the names of their folders; damaged ones are left out."""
+        found = {}
+        for run in RunFolder.beside(self.file):
+            with suppress(ConfigError):
+                found[run.path.name] = run.read_record()
+        return found
+
     def runs(self) -> dict[str, str]:
         """The names of the run folders in it, by the hash of the job that they do."""
-        found = {}
-        for run in RunFolder.under(self.path):
-            with sound(run.record):
-                record = run.read_record()
-            if run.path.parent == self.path and isinstance(record.get("job_hash"), str):
-                found[record["job_hash"]] = run.path.name
-        return found
+        return {str(record.get("job_hash")): name for name, record in self.records().items()}
 
     def count(self, *states: str) -> int:
         return sum(each.state in states for each in self.states.values())

@@ -11,20 +11,17 @@ import importlib
 import os
 import sys
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from rlrun.runs.process import asked, fault, saving, stoppable
-from rlrun.sweeps.pool import Settled
+from rlrun.runs.process import fault, stoppable
+from rlrun.sweeps.crew import Crew, Settled
+from rlrun.sweeps.folder import INTERRUPTED
 from rlrun.sweeps.work import Order, done
-
-_LOOK = 0.25  # seconds between two looks at what has ended
-_LAST = 12.0  # seconds that jobs may take to save when they are told to stop
 
 
 @dataclass
@@ -35,14 +32,13 @@ class Submitted:
     progress: list[str] = field(default_factory=lambda: ["handed over"])
 
 
-class Launcher(ABC):
+class Launcher(Crew):
     """Hands jobs over, at most so many at a time, and waits for what becomes of them."""
 
     def __init__(self, params: Mapping[str, Any], most: int | None, logs: Path, runs: dict[str, str]) -> None:
         """`params` are those of `hydra.launcher`, `most` is what `jobs=` says."""
-        self.params, self.most = params, most or 1 << 30
-        self.running: dict[str, Submitted] = {}
-        self._logs, self._runs = logs, runs
+        super().__init__(most or 1 << 30)
+        self.params, self._logs, self._runs = params, logs, runs
 
     @abstractmethod
     def submit(self, tasks: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -59,49 +55,29 @@ class Launcher(ABC):
     def cancel(self, handle: Any) -> None:
         """Ask a job to stop, and to save."""
 
-    def work(self, orders: Iterator[Order], settled: Settled, look: Callable[[], None]) -> None:
-        """Do all jobs, or as many as a signal leaves time for."""
-        left = True
-        while left or self.running:
-            if asked():
-                self._stop(settled)
-                return
-            free = self.most - len(self.running)
-            batch = list(islice(orders, free)) if left and free else []
-            left = left and len(batch) == free
-            if batch:
-                tasks = [
-                    (order.plain(), self._runs, str(self._logs.absolute()), os.getcwd()) for order in batch
-                ]
-                handles = self.submit(tasks)
-                self.running |= {o.name: Submitted(h) for o, h in zip(batch, handles, strict=True)}
-            self._settle(settled)
-            look()
-            time.sleep(_LOOK)
+    def begin(self, orders: Sequence[Order]) -> None:
+        place = str(self._logs.absolute()), os.getcwd()
+        handles = self.submit([(order.plain(), self._runs, *place) for order in orders])
+        self.running |= {o.name: Submitted(h) for o, h in zip(orders, handles, strict=True)}
 
-    @abstractmethod
-    def close(self) -> None:
-        """Let go of what the library holds."""
-
-    def _settle(self, settled: Settled) -> None:
+    def hear(self, settled: Settled, seconds: float) -> None:
+        time.sleep(seconds)
         for name, each in list(self.running.items()):
             if self.ended(each.handle):
                 try:
                     told = self.result(each.handle)
                 except Exception as error:
-                    told = {"state": "interrupted", "reason": f"its worker was lost: {fault(error)}"}
+                    told = {"state": INTERRUPTED, "reason": f"its worker was lost: {fault(error)}"}
                 del self.running[name]
                 settled(name, told)
 
-    def _stop(self, settled: Settled) -> None:
-        with saving():
-            for each in self.running.values():
-                with suppress(Exception):
-                    self.cancel(each.handle)
-            until = time.monotonic() + _LAST
-            while self.running and time.monotonic() < until:
-                self._settle(settled)
-                time.sleep(0.1)
+    def tell_to_stop(self) -> None:
+        for each in self.running.values():
+            with suppress(Exception):
+                self.cancel(each.handle)
+
+    def give_up(self, settled: Settled) -> None:
+        """They are the library's to end."""
 
 
 class Joblib(Launcher):

@@ -15,18 +15,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rlrun.runs.process import asked, computing, saving, stoppable
+from rlrun.runs.process import computing, stoppable
+from rlrun.sweeps.crew import Crew, Settled
+from rlrun.sweeps.folder import INTERRUPTED
 from rlrun.sweeps.work import Order, done
-
-_LAST = 12.0  # seconds that a worker may take to save when it is told to stop
-
-Settled = Callable[[str, Mapping[str, Any]], None]  # a job's name, and what became of it
 
 
 @dataclass
@@ -60,34 +58,21 @@ class Worker:
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-class Pool:
-    """As many workers at a time as there may be."""
+class Pool(Crew):
+    """Workers of this process."""
 
     def __init__(self, most: int, logs: Path, runs: dict[str, str], *, fork: bool) -> None:
         """`logs` is where a job's output goes, `runs` are the run folders there are by their jobs' hashes."""
-        self.most, self.running = most, dict[str, Worker]()
+        super().__init__(most)
         self._logs, self._runs, self._fork = logs, runs, fork
         self._alive: tuple[int, int] = os.pipe()  # never written to: it ends with this process
 
     def work(self, orders: Iterator[Order], settled: Settled, look: Callable[[], None]) -> None:
-        """Do all jobs, or as many as a signal leaves time for.
-
-        `settled` is told of each that ended; `look` is called several times a second.
-        """
         with computing(1) if self._fork else nullcontext():  # a fork must find no threads of PyTorch's
-            self._work(orders, settled, look)
+            super().work(orders, settled, look)
 
-    def _work(self, orders: Iterator[Order], settled: Settled, look: Callable[[], None]) -> None:
-        left: Order | None = next(orders, None)
-        while left or self.running:
-            if asked():
-                self._stop(settled)
-                return
-            while left and len(self.running) < self.most:
-                self.running[left.name] = self._begin(left)
-                left = next(orders, None)
-            self._hear(settled, 0.2)
-            look()
+    def begin(self, orders: Sequence[Order]) -> None:
+        self.running |= {order.name: self._begin(order) for order in orders}
 
     def close(self) -> None:
         for end in self._alive:
@@ -119,7 +104,7 @@ class Pool:
             words.write(json.dumps({"order": order.plain(), "runs": self._runs}).encode())
         return Worker(order, process.pid, heard, process)
 
-    def _hear(self, settled: Settled, seconds: float) -> None:
+    def hear(self, settled: Settled, seconds: float) -> None:
         import select  # which some systems lack
 
         by_pipe = {worker.pipe: worker for worker in self.running.values()}
@@ -132,24 +117,21 @@ class Pool:
             if told is None:
                 with suppress(OSError):  # what it started itself, such as workers of an env
                     os.killpg(worker.pid, signal.SIGKILL)
-                told = {"state": "interrupted", "reason": _ended_by(code)}
+                told = {"state": INTERRUPTED, "reason": _ended_by(code)}
                 told["seconds"] = round(time.monotonic() - worker.began, 1)
             settled(worker.order.name, told)
 
-    def _stop(self, settled: Settled) -> None:
-        """Tell all workers to stop, and wait until they have saved."""
-        with saving():
-            for worker in self.running.values():
-                with suppress(OSError):
-                    os.kill(worker.pid, signal.SIGTERM)
-            until = time.monotonic() + _LAST
-            while self.running and time.monotonic() < until:
-                self._hear(settled, 0.1)
-            for worker in self.running.values():
-                with suppress(OSError):
-                    os.killpg(worker.pid, signal.SIGKILL)
-            while self.running:
-                self._hear(settled, 1.0)
+    def tell_to_stop(self) -> None:
+        for worker in self.running.values():
+            with suppress(OSError):
+                os.kill(worker.pid, signal.SIGTERM)
+
+    def give_up(self, settled: Settled) -> None:
+        for worker in self.running.values():
+            with suppress(OSError):
+                os.killpg(worker.pid, signal.SIGKILL)
+        while self.running:
+            self.hear(settled, 1.0)
 
 
 def _ended_by(code: int) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
 
 from rlrun.config import ConfigError
-from rlrun.config.plain import from_dict
 from rlrun.files import write_atomic
 from rlrun.report.compare import Comparison, comparison
-from rlrun.runs.folder import RunFolder
 from rlrun.runs.log import say
 from rlrun.sweeps.folder import SweepFolder
 
@@ -31,29 +28,15 @@ def ranked(folder: SweepFolder) -> Comparison | None:
 
 def best_again(folder: SweepFolder, found: Comparison) -> list[str]:
     """For each task the command that trains its best configuration on seeds that no run of the sweep had."""
+    jobs = {state.run: folder.jobs[name] for name, state in folder.states.items()}
+    trained = {name: record["config"] for name, record in folder.records().items()}
+    fresh = max((config["seed"] + config["replicas"] for config in trained.values()), default=1)
+    best = {row["task"]: row for row in reversed(found.rows) if row["median"] is not None}
     lines = []
-    for task in dict.fromkeys(row["task"] for row in found.rows):
-        best = next(row for row in found.rows if row["task"] == task)
-        if best.get("median") is not None:
-            lines.append(_command(folder, best))
+    for task in dict.fromkeys(row["task"] for row in found.rows if row["task"] in best):
+        run = Path(best[task]["run"]).name
+        words = jobs[run].words if run in jobs else ()
+        kept = [word for word in words if not word.startswith(("seed=", "replicas=", "hydra"))]
+        seeds = [f"seed={fresh}", f"replicas={max(trained[run]['replicas'], 5)}"]
+        lines.append(shlex.join(["rlrun", *kept, *seeds]))
     return lines
-
-
-def _command(folder: SweepFolder, row: Mapping[str, Any]) -> str:
-    run = RunFolder(row["runs"][-1])
-    job = next(
-        (folder.jobs[name] for name, state in folder.states.items() if state.run == run.path.name), None
-    )
-    config = from_dict(run.read_record()["config"])
-    last = max(config.seed + config.replicas, *(_end(each) for each in RunFolder.under(folder.path)))
-    words = [] if job is None else [word for word in job.words if not word.startswith(("seed=", "replicas="))]
-    words = [word for word in words if not word.startswith("hydra")]
-    return "rlrun " + " ".join(
-        map(shlex.quote, [*words, f"seed={last}", f"replicas={max(config.replicas, 5)}"])
-    )
-
-
-def _end(run: RunFolder) -> int:
-    """The first seed after those of a run."""
-    config = run.read_record()["config"]
-    return int(config["seed"]) + int(config["replicas"])

@@ -5,21 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 from rlrun.config.keys import legible
 from rlrun.report.table import number
 from rlrun.runs.log import clock, fitting, is_terminal, say
+from rlrun.sweeps.crew import At
 from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED, PENDING, State, SweepFolder
 
 _EVERY = 30.0  # seconds between two lines about what runs, without a terminal
 _SHOWN = 12  # running jobs, and the last ones that ended
-
-
-class At(Protocol):
-    """A job that is being done."""
-
-    progress: list[str]  # how far it is, the most useful piece first
 
 
 class Screen:
@@ -28,7 +23,7 @@ class Screen:
     def __init__(self, folder: SweepFolder, side_by_side: int) -> None:
         self._folder, self._most = folder, side_by_side
         self._running: Mapping[str, At] = {}
-        self._began = self._last = time.monotonic()
+        self._last = time.monotonic()
         self._ended: list[str] = []  # the newest last
         self._numbers = {name: i for i, name in enumerate(folder.jobs, 1)}
         self._live: Any = None
@@ -51,23 +46,22 @@ class Screen:
         self._ended.append(line)
         if not self._live:
             say(line)
-        elif state.state != FINISHED:
+            return
+        if state.state != FINISHED:
             with suppress(OSError):
                 self._live.console.print(legible(f"rlrun: {line}"), highlight=False, markup=False)
-        self.look(at_once=True)
+        self._draw()
 
-    def look(self, *, at_once: bool = False) -> None:
+    def look(self) -> None:
         """Show how far it is, if it is time."""
         now = time.monotonic()
-        if not at_once and now - self._last < (0.5 if self._live else _EVERY):
-            return
-        if self._live:
-            self._draw()
-        elif not at_once:
-            say(f"{self._counts()}; {'; '.join(self._progress(name) for name in list(self._running)[:4])}")
-        elif self._last > now - _EVERY:
+        if now - self._last < (0.5 if self._live else _EVERY):
             return
         self._last = now
+        if self._live:
+            self._draw()
+        else:
+            say(f"{self._counts()}; {'; '.join(self._progress(name) for name in list(self._running)[:4])}")
 
     def close(self) -> None:
         if self._live:

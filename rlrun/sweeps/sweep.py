@@ -5,11 +5,11 @@ from __future__ import annotations
 import html
 import importlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rlrun.config import ConfigError
 from rlrun.config.sweep import Sweep, sweep
@@ -19,15 +19,13 @@ from rlrun.runs.log import say
 from rlrun.runs.process import asked, deferred
 from rlrun.sweeps import grid
 from rlrun.sweeps.check import Room, checked
+from rlrun.sweeps.crew import Crew
 from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED, PENDING, State, SweepFolder
 from rlrun.sweeps.options import Options
 from rlrun.sweeps.pool import Pool
 from rlrun.sweeps.ranking import best_again, ranked
 from rlrun.sweeps.screen import Screen, ended
 from rlrun.sweeps.work import Order
-
-if TYPE_CHECKING:
-    from rlrun.sweeps.launchers import Launcher
 
 # What a run imports late: forked workers find it there.
 _USED = (
@@ -75,14 +73,15 @@ class Swept:
         return self.ranking._repr_html_() if self.ranking else f"<pre>{html.escape(str(self))}</pre>"
 
 
-def begin(overrides: Sequence[str], options: Options) -> Swept:
+def begin(asked_for: Sweep, options: Options) -> Swept:
     """Do the jobs of a grid that are not done yet.
 
     Raises:
-        ConfigError: before anything is written.
+        ConfigError: before anything is written; also where Hydra itself is asked to run it.
         Stopped: by a signal; what was trained is saved.
     """
-    asked_for = sweep(overrides, options.config_dir)
+    if asked_for.foreign:
+        raise ConfigError("a sweeper, a callback or names of Hydra's are for its own application: rlrun -m")
     path = place(asked_for, options.name)
     room = checked(asked_for, path, options.config_dir, yes=options.yes)
     folder = SweepFolder.at(path)
@@ -111,11 +110,8 @@ def _do(
         folder.join(jobs)
         again = (PENDING, INTERRUPTED, FINISHED) + (FAILED,) * options.retry_failed
         left = [name for name, state in folder.states.items() if state.state in again]
-        for name in left:
-            if (
-                folder.states[name].state != FINISHED
-            ):  # whether these are still what is asked for is found out
-                folder.states[name] = State()
+        # Whether what is finished is still what is asked for is found out.
+        folder.states |= {name: State() for name in left if folder.states[name].state != FINISHED}
         folder.write()
         crew = _crew(asked_for, room, options, folder)
         screen = Screen(folder, crew.most)
@@ -141,19 +137,18 @@ def _do(
     return Swept(folder, ranked(folder))
 
 
-def _crew(asked_for: Sweep, room: Room, options: Options, folder: SweepFolder) -> Pool | Launcher:
+def _crew(asked_for: Sweep, room: Room, options: Options, folder: SweepFolder) -> Crew:
     """Who does the jobs: workers of this process, or those of the launcher that is chosen."""
-    name, most = asked_for.launcher, options.jobs
-    if name == "basic" and not hasattr(os, "fork"):
-        raise ConfigError("this system cannot run jobs side by side by itself", "say hydra/launcher=joblib")
-    if name == "basic":
-        if room.fork:
-            for module in _USED:
-                with suppress(ImportError):
-                    importlib.import_module(module)
-        return Pool(most or room.jobs, folder.logs, folder.runs(), fork=room.fork)
-    from rlrun.sweeps.launchers import LAUNCHERS
+    name, most, place = asked_for.launcher, options.jobs, (folder.logs, folder.runs())
+    if name != "basic":
+        from rlrun.sweeps.launchers import LAUNCHERS
 
-    if name == "submitit_local":  # which would start them all at once
-        most = most or room.jobs
-    return LAUNCHERS[name](asked_for.params, most, folder.logs, folder.runs())
+        if name == "submitit_local":  # which would start them all at once
+            most = most or room.jobs
+        return LAUNCHERS[name](asked_for.params, most, *place)
+    if not hasattr(os, "fork"):
+        raise ConfigError("this system cannot run jobs side by side by itself", "say hydra/launcher=joblib")
+    for module in _USED if room.fork else ():
+        with suppress(ImportError):
+            importlib.import_module(module)
+    return Pool(most or room.jobs, *place, fork=room.fork)

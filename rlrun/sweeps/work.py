@@ -16,13 +16,13 @@ from typing import Any
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
 from rlrun.config.keys import EnvError
-from rlrun.config.run import RunConfig
 from rlrun.files import WriteError, remove
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.identity import job_hash
 from rlrun.runs.log import Progress, say
 from rlrun.runs.memory import prepared
 from rlrun.runs.process import Failed, Stopped, fault
+from rlrun.runs.task import Task
 from rlrun.sweeps.folder import FAILED, FINISHED, INTERRUPTED
 
 
@@ -53,8 +53,9 @@ def done(order: Order, runs: dict[str, str]) -> dict[str, Any]:
     began, run = time.monotonic(), None
     try:
         config = compose(order.words, order.config_dir)
-        run = _place(order, job_hash(config, prepared(config).data_sha256), runs)
-        told = _trained(run, config, order)
+        task = prepared(config)
+        run = _place(order, job_hash(config, task.data_sha256), runs)
+        told = _trained(run, task, order)
     except Stopped:
         told = {"state": INTERRUPTED}
     except (ConfigError, EnvError) as error:
@@ -83,7 +84,7 @@ def _place(order: Order, digest: str, runs: dict[str, str]) -> RunFolder:
     return RunFolder(f"{run}-{hashlib.sha256(digest.encode()).hexdigest()[:6]}")
 
 
-def _trained(run: RunFolder, config: RunConfig, order: Order) -> dict[str, Any]:
+def _trained(run: RunFolder, task: Task, order: Order) -> dict[str, Any]:
     """Train a run from where it is, unless it has ended, or failed and may not be tried again."""
     from rlrun.api import resume, train
 
@@ -98,7 +99,7 @@ def _trained(run: RunFolder, config: RunConfig, order: Order) -> dict[str, Any]:
         remove(run.path)  # of replicas that failed there is nothing to go on from
     before = run.exists and run.ended
     if not run.exists:
-        train(config, folder=run.path, overrides=order.words)
+        train(task.config, folder=run.path, overrides=order.words, task=task)
     elif not before:
         resume(run.path)
     if run.state[0] == "failed":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -9,12 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from rlrun.config import ConfigError
+from rlrun.report.curves import Curves, on_grid, read_curves, steps_of
 from rlrun.runs import events
 from rlrun.runs.events import EventFile
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.tensorboard import BANDED, band
 
-Curve = tuple[list[int], list[float]]  # steps, values
+Curve = tuple[np.ndarray, np.ndarray]  # steps, values
 
 
 class Mean:
@@ -56,18 +58,12 @@ class Mean:
 
 def _curves(runs: Sequence[RunFolder]) -> dict[str, list[Curve]]:
     """By tag, what each seed (and fold) recorded; of one that several runs trained, the newest."""
-    found: dict[str, dict[tuple[int, int | None], Curve]] = {}
+    found: dict[str, Curves] = {}
     for run in runs:
-        own: dict[str, dict[tuple[int, int | None], Curve]] = {}
-        with suppress(ConfigError, KeyError):  # the last line of a run that is under way may be half a one
+        with suppress(ConfigError):
             known = {each["replica"]: (each["seed"], each["fold"]) for each in run.read_record()["replicas"]}
-            for record in run.read_metrics(BANDED):
-                for tag in record.keys() & BANDED:
-                    steps, values = own.setdefault(tag, {}).setdefault(known[record["replica"]], ([], []))
-                    steps.append(record["step"])
-                    values.append(record[tag])
-        for tag, curves in own.items():
-            found.setdefault(tag, {}).update(curves)
+            for tag, curves in read_curves(run, BANDED, known, under_way=True).items():
+                found.setdefault(tag, {}).update({known[r]: curve for r, curve in curves.items()})
     return {tag: list(curves.values()) for tag, curves in found.items()}
 
 
@@ -75,6 +71,7 @@ def shared(curves: Sequence[Curve], after: int = -1) -> tuple[np.ndarray, np.nda
     """The steps [n] that all curves cover, beyond `after`, and their values there [curves, n]; between two
     records of a curve on the line that joins them."""
     first, last = max(steps[0] for steps, _ in curves), min(steps[-1] for steps, _ in curves)
-    every = np.unique(np.concatenate([steps for steps, _ in curves]))
+    numbered = dict(enumerate(curves))
+    every = steps_of(numbered, most=math.inf)
     grid = every[(every >= max(first, after + 1)) & (every <= last)]
-    return grid, np.stack([np.interp(grid, steps, values) for steps, values in curves])
+    return grid, on_grid(numbered, grid)

@@ -14,7 +14,7 @@ from typing import Any
 
 from rlrun.config.naming import abbreviated, differing, written
 from rlrun.config.run import GROUPS
-from rlrun.runs.configuration import configuration_hash, hyperparameters, own, recipes
+from rlrun.runs.configuration import configuration_hash, hyperparameters, lineage, own, recipes
 from rlrun.runs.folder import RunFolder, sound
 
 _SWEEPS = "sweeps"  # the folder that every sweep has a folder in
@@ -39,9 +39,9 @@ class Entry:
             config = record["config"]
             return cls(
                 run,
-                configuration_hash(config, record["data_sha256"]),
+                configuration_hash(config | lineage(record), record["data_sha256"]),
                 recipes(config),
-                own(config) | {"choices": config["choices"]},
+                own(config) | lineage(record) | {"choices": config["choices"]},
                 hyperparameters(config),
             )
 

@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 
+import rlrun
 from rlrun import cli
+from rlrun.config import ConfigError
 from rlrun.runs.folder import RunFolder
 from rlrun.sweeps.folder import SweepFolder
 
@@ -161,6 +163,7 @@ def test_a_worker_that_is_killed_is_named_and_gone_on_with(here: Path) -> None:
         (["-m", "seed=1,2", "jobs=0"], "jobs is 0"),
         (["-m", "seed=1,2", "jobs=many"], "jobs is many"),
         (["-m", "seed=1,2", "sweep=a/b"], "sweep is a/b"),
+        (["-m", "seed=1,2", "sweep=.."], "sweep is .."),
         (["seed=1", "jobs=2"], "jobs= is a sweep's"),
         (["sweep", "resume", "nowhere"], "nowhere does not exist"),
         (["sweep", "resume", "."], "has no sweep.json"),
@@ -179,6 +182,44 @@ def test_a_damaged_sweep_is_refused(text: str, here: Path, capsys: pytest.Captur
     (here / "sweep.json").write_text(text)
     assert cli.main(["sweep", "resume", "."]) == 2
     assert "sweep.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("row", [{"name": "../x"}, {"name": ".."}, {"run": "../x"}, {"run": "/tmp"}])
+def test_a_strangers_sweep_leads_nowhere_else(
+    row: dict[str, str], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {"name": "seed-1", "label": "seed=1", "words": [*TINY, "seed=1"], "state": "pending"} | row
+    (here / "inside").mkdir()
+    (here / "inside" / "sweep.json").write_text(json.dumps({"schema": 1, "jobs": [job]}))
+    assert cli.main(["sweep", "resume", "inside"]) == 2
+    assert "is no folder's name" in capsys.readouterr().err
+    assert [path.name for path in here.rglob("*")] == ["inside", "sweep.json"]
+
+
+@pytest.mark.parametrize("word", ["imports=[evil]", "+env.allow_import=true", "hydra.searchpath=[file://.]"])
+def test_a_strangers_sweep_imports_nothing_unasked(
+    word: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = {"name": "seed-1", "label": "seed=1", "words": [*TINY, word], "state": "pending"}
+    (here / "sweep.json").write_text(json.dumps({"schema": 1, "jobs": [job]}))
+    assert cli.main(["sweep", "resume", "."]) == 2
+    assert "--allow-import" in capsys.readouterr().err
+
+
+def test_a_damaged_run_is_in_no_other_jobs_way(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = here / "outputs/sweeps/mine/seed-1"
+    damaged.mkdir(parents=True)
+    (damaged / "run.json").write_text("{")
+    assert cli.main(["-m", *TINY, "seed=1,2", "sweep=mine"]) == 1
+    out, err = capsys.readouterr()
+    assert "1 of 2 failed" in out and "1/2 seed=1: failed: " in err and "run.json is damaged" in err
+    assert (damaged / "run.json").read_text() == "{"
+
+
+def test_what_hydra_runs_is_for_the_command_line(here: Path) -> None:
+    with pytest.raises(ConfigError, match="rlrun -m"):
+        rlrun.sweep([*TINY, "hydra.sweep.subdir=x${hydra:job.num}"], seed=[1, 2])
+    assert not list(here.iterdir())
 
 
 def test_two_processes_never_work_on_one_sweep(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -89,6 +89,15 @@ def test_a_job_of_a_sweep_goes_by_the_sweep_and_what_differs(
     assert set(links(shown())) == {"mine/dqn/seed=1", "mine/dqn/seed=2", "mine/ppo/seed=1"}
 
 
+def test_a_run_that_was_trained_further_is_no_seed_of_the_others(
+    tmp_path: Path, shown: Callable[[], Board]
+) -> None:
+    make(tmp_path / "runs", *PPO)
+    further = make(tmp_path / "runs", *PPO, "seed=2")
+    further.record.write_text(json.dumps(json.loads(further.record.read_text()) | {"extended": [100]}))
+    assert {name.split("/")[1] for name in links(shown())} == {"seed=1", "extended=_100_"}
+
+
 def test_the_same_job_twice_has_two_names(tmp_path: Path, shown: Callable[[], Board]) -> None:
     first, second = (make(tmp_path / "runs", *PPO) for _ in range(2))
     assert links(shown()) == {
