@@ -14,6 +14,7 @@ from rlrun.cli import sweeps
 from rlrun.cli.hints import misread
 from rlrun.config import ConfigError
 from rlrun.config.keys import EnvError, legible
+from rlrun.config.vocabulary import hint
 from rlrun.files import WriteError
 from rlrun.runs.process import Failed, fault
 
@@ -63,6 +64,8 @@ def sweep(arguments: list[str], as_json: bool) -> int:
     if not arguments or {"--help", "-h"} & set(arguments):
         print(legible(sweeps.USAGE), end="")
         raise SystemExit(0)
+    if line := hint(arguments[0], ["resume"]):
+        raise ConfigError(f"rlrun sweep {arguments[0]}: a sweep is begun, or gone on with", line)
     return train(["-m", *arguments], as_json)
 
 

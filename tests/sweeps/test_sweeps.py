@@ -167,6 +167,7 @@ def test_a_worker_that_is_killed_is_named_and_gone_on_with(here: Path) -> None:
         (["seed=1", "jobs=2"], "jobs= is a sweep's"),
         (["sweep", "resume", "nowhere"], "nowhere does not exist"),
         (["sweep", "resume", "."], "has no sweep.json"),
+        (["sweep", "resum", "x"], "did you mean resume?"),
     ],
 )
 def test_what_a_sweep_cannot_be_told(
