@@ -13,13 +13,13 @@ run: $(VENV)/.run
 	$(BIN)/rlrun algo=lstm_dqn env=cartpole
 
 test: $(VENV)/.dev
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict

@@ -232,15 +232,13 @@ def test_two_processes_never_work_on_one_sweep(here: Path, capsys: pytest.Captur
 @pytest.mark.parametrize("launcher", ["joblib", "submitit_local"])
 def test_a_launcher_does_the_same_jobs(launcher: str, here: Path) -> None:
     """Into the same folders: without it nothing is left to do."""
-    line = [sys.executable, "-m", "rlrun", "-m", *TINY, "seed=1,2", "sweep=mine"]
-    other = [f"hydra/launcher={launcher}", "jobs=2"]
-    done = subprocess.run([*line, *other], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    line = ["-m", *TINY, "seed=1,2", "sweep=mine"]
+    assert cli.main([*line, f"hydra/launcher={launcher}", "jobs=2"]) == 0
     folder = SweepFolder.at(here / "outputs/sweeps/mine")
     assert {each.run for each in folder.states.values()} == {"seed-1", "seed-2"}
     assert "median" in (folder.logs / "seed-1.txt").read_text()
     before = contents(folder.path)
-    assert cli.main(["-m", *TINY, "seed=1,2", "sweep=mine"]) == 0
+    assert cli.main(line) == 0
     assert contents(folder.path) == before
 
 
