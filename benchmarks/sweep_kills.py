@@ -44,8 +44,8 @@ class Fragile(gym.Env):
 gym.register("Fragile-v0", Fragile)
 """
 NAMES = ",".join(f"{{name:{i}}}" for i in range(10))
-SWEEP = ["algo=ppo", "env=gym", "env.id=fragile:Fragile-v0", "env.allow_import=true", "total_steps=10000"]
-SWEEP += [f"env.kwargs={NAMES}", "seed=1,2", "sweep=kills", "checkpoint.every_steps=1024"]
+SWEEP = ["algo=ppo", "env=gym", "env.id=fragile:Fragile-v0", "env.allow_import=true", "total_steps=100000"]
+SWEEP += [f"env.kwargs={NAMES}", "seed=1,2", "sweep=kills", "checkpoint.every_steps=4096"]
 PATIENCE = (5.0, 15.0)  # seconds until a kill
 
 

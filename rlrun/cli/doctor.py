@@ -39,6 +39,7 @@ def doctor(arguments: list[str], as_json: bool) -> int:
         "joblib": ("hydra-joblib-launcher",),
         "slurm": ("hydra-submitit-launcher", "submitit"),
         "ray": ("hydra-ray-launcher", "ray"),
+        "optuna": ("hydra-optuna-sweeper",),
     }
     rows, missing = [("python", platform.python_version(), "")], []
     for extra, packages in wanted.items():

@@ -12,6 +12,7 @@ from rlrun.cli.words import verb_parser
 from rlrun.config import ConfigError
 from rlrun.config.keys import is_name, legible, whole_number
 from rlrun.config.vocabulary import hint
+from rlrun.runs.log import say
 from rlrun.sweeps.options import Options
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from rlrun.sweeps.sweep import Swept
 
 _IMPORTING = ("imports", "env.allow_import", "hydra.searchpath")  # keys that lead to code
+_DIRECTION = "hydra.sweeper.direction"
 USAGE = """\
 usage: rlrun sweep KEY=VALUE,VALUE ...   the same as rlrun -m: each combination is a run
        rlrun sweep resume FOLDER         go on with a sweep; so does the command that began it
@@ -60,8 +62,8 @@ def options_of(arguments: Sequence[str]) -> tuple[list[str], Options]:
     return rest, found
 
 
-def begin(overrides: Sequence[str], options: Options, as_json: bool) -> int | None:
-    """Do a grid's jobs; None where Hydra runs them, for a sweeper, a callback or names of its own.
+def begin(overrides: list[str], options: Options, as_json: bool) -> int | list[str]:
+    """Do a grid's jobs; where Hydra runs them, for a sweeper, a callback or names of its own, its overrides.
 
     Raises:
         ConfigError: the sweep cannot be read, or should not be begun.
@@ -76,7 +78,10 @@ def begin(overrides: Sequence[str], options: Options, as_json: bool) -> int | No
     if options.jobs or options.name or options.retry_failed:
         raise ConfigError(f"{options.told()} is of no use where Hydra runs the sweep")
     checked(asked, asked.folder, options.config_dir, yes=options.yes)
-    return None
+    if asked.upward or any(word.startswith(_DIRECTION) for word in overrides):
+        return overrides
+    say(f"{_DIRECTION}=maximize: scores are better the higher they are")
+    return [*overrides, f"{_DIRECTION}=maximize"]
 
 
 def resume(arguments: list[str], as_json: bool) -> int:

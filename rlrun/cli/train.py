@@ -42,8 +42,8 @@ def train(arguments: list[str], as_json: bool) -> int:
             place = str(cfg.hydra.run.dir)
     if several:
         options = replace(options, config_dir=args.config_dir)
-        code = sweeps.begin(overrides, options, as_json)
-        return _hydra_main(flags, overrides, as_json) if code is None else code
+        done = sweeps.begin(overrides, options, as_json)
+        return _hydra_main(flags, done, as_json) if isinstance(done, list) else done
     if told := options.told():
         raise ConfigError(f"{told} is a sweep's", "rlrun -m KEY=VALUE,VALUE ... is one")
     if hydra_asked:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 import yaml
@@ -85,13 +87,16 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError:
     twice = re.match(r"Multiple values for (\w+)\.", text)
     if twice:
         return ConfigError(f"+{twice[1]}=... adds a second {twice[1]}", f"say {twice[1]}=NAME, without the +")
-    return ConfigError(*text.strip().splitlines()[:3] or [type(error).__name__])
+    return ConfigError(*text.strip().splitlines()[:3]) if text.strip() else stumbled(error)
 
 
 def stumbled(error: BaseException) -> ConfigError:
     """An error that Hydra does not mean to raise."""
-    first = next(iter(str(error).splitlines()), "")
-    return ConfigError(f"Hydra cannot do this: {type(error).__name__}: {first}")
+    words = [type(error).__name__, *str(error).splitlines()[:1]]
+    places = [f"{Path(frame.f_code.co_filename).name}:{line}" for frame, line in walk_tb(error.__traceback__)]
+    return ConfigError(
+        f"Hydra cannot do this: {': '.join(words)}", *(f"raised at {at}" for at in places[-1:])
+    )
 
 
 def _unreadable(override: str, message: str) -> ConfigError:

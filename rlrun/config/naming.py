@@ -18,6 +18,7 @@ from rlrun.config.run import GROUPS
 
 _ABBREVIATIONS = {"learning_rate": "lr"}
 _DEEP, _TEXT = 8, 40  # levels of a config that are keys, and characters of a value in a name
+_TYPED = 9  # characters of a number
 
 
 def differing(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -51,12 +52,30 @@ def names(configs: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any]
     told = differing(configs) if told is None else told
     short = abbreviated(key for each in told for key in each)
     found: list[str] = []
-    for config, each in zip(configs, told, strict=True):
+    for config, each in zip(configs, briefly(told), strict=True):
         words = [f"{short[key]}={written(value)}" for key, value in each.items() if key != "algo"]
         name = " ".join([_algorithm(config), *words])
         again = sum(other == name or other.startswith(f"{name} #") for other in found)
         found.append(f"{name} #{again + 1}" if again else name)
     return found
+
+
+def briefly(told: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The same, with floats longer than one types in as few digits as tell them apart: 0.5779."""
+    short: dict[str, dict[float, float]] = {}
+    for key in dict.fromkeys(key for each in told for key in each):
+        floats = {each[key] for each in told if isinstance(each.get(key), float)}
+        for digits in range(4, 18):
+            short[key] = {
+                value: float(f"{value:.{digits}g}") if len(repr(value)) > _TYPED else value
+                for value in floats
+            }
+            if len(set(short[key].values())) == len(floats):
+                break
+    return [
+        {key: short[key][value] if isinstance(value, float) else value for key, value in each.items()}
+        for each in told
+    ]
 
 
 def abbreviated(keys: Iterable[str]) -> dict[str, str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, Glob, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from omegaconf import OmegaConf
 
 from rlrun.config import ConfigError, catalog
@@ -28,13 +28,14 @@ LAUNCHERS = {
     "submitit_slurm": ("hydra_plugins.hydra_submitit_launcher", "slurm"),
     "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
 }
+_SWEEPERS = {"optuna": ("hydra_plugins.hydra_optuna_sweeper", "optuna")}  # that choose the values
 _SUBDIR = "${hydra:job.num}"  # of Hydra's own naming, in config.yaml
 _VALUES = 100  # of a key, that are tried one by one
 
 
 @dataclass(frozen=True)
 class Axis:
-    """A key that takes several values."""
+    """A key that takes several values; of an interval its ends stand for all."""
 
     key: str
     override: Override
@@ -47,9 +48,7 @@ class Axis:
         if isinstance(value, Glob):
             return len(self._names(value))
         if not isinstance(value, RangeSweep):
-            raise ConfigError(
-                f"{self.override.input_line}: there is no end to such values", "list them: 1,2,3"
-            )
+            return 2
         start, stop, step = (float(each or 0) for each in (value.start, value.stop, value.step))
         if not step or not math.isfinite(start + stop + step):
             raise ConfigError(f"{self.override.input_line}: it never comes to its end")
@@ -60,6 +59,9 @@ class Axis:
         value = self.override.value()
         if isinstance(value, Glob):
             yield from self._names(value)
+            return
+        if isinstance(value, IntervalSweep):
+            yield from (str(value.start), str(value.end))
             return
         if isinstance(value, RangeSweep):
             value.shuffle = False  # which would make them all
@@ -84,6 +86,8 @@ class Sweep:
     folder: Path  # as it is `named`, else only its parent counts; of the first job where it is foreign
     named: bool
     foreign: bool  # a sweeper, a callback or names of Hydra's are asked for: Hydra runs it
+    search: bool = False  # a sweeper chooses the values, as few or as many as it likes
+    upward: bool = True  # what it looks for is the highest score
     launcher: str = "basic"
     params: Mapping[str, Any] = field(default_factory=dict)  # of the launcher
 
@@ -115,7 +119,7 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
         ConfigError: it cannot be read, or has no end.
     """
     fixed, axes = _split(overrides)
-    _require_launcher(fixed)
+    _require_plugin(fixed)
     with composed(fixed, config_dir) as cfg, explained():
         params = OmegaConf.select(cfg, "hydra.sweeper.params") or {}
         raw: Any = OmegaConf.to_container(cfg.hydra.sweep, resolve=False)
@@ -123,33 +127,42 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
         foreign = bool(cfg.hydra.callbacks) or str(raw["subdir"]) != _SUBDIR
         chosen = cfg.hydra.runtime.choices
         launcher = str(chosen["hydra/launcher"])
-        foreign |= str(chosen["hydra/sweeper"]) != "basic" or launcher not in ("basic", *LAUNCHERS)
+        search = str(chosen["hydra/sweeper"]) != "basic"
+        foreign |= search or launcher not in ("basic", *LAUNCHERS)
+        direction = OmegaConf.select(cfg, "hydra.sweeper.direction")
         given: Any = OmegaConf.to_container(cfg.hydra.launcher, resolve=launcher in LAUNCHERS)
         more_fixed, more = _split([f"{key}={value}" for key, value in params.items()])
     told = {axis.key for axis in axes} | {word.partition("=")[0] for word in fixed}
     axes = [*axes, *(axis for axis in more if axis.key not in told)]
-    empty = next((axis for axis in axes if not len(axis)), None)
-    if empty is not None:
-        raise ConfigError(f"{empty.override.input_line}: it has no values")
+    for axis in axes:
+        if not search and isinstance(axis.override.value(), IntervalSweep):
+            raise ConfigError(
+                f"{axis.override.input_line}: there is no end to such values",
+                "list them (1,2,3), or let a search choose them: hydra/sweeper=optuna",
+            )
+        if not len(axis):
+            raise ConfigError(f"{axis.override.input_line}: it has no values")
     fixed = [*(word for word in more_fixed if word.partition("=")[0] not in told), *fixed]
     if foreign:
         folder /= re.sub(r"\$\{.*\}", "0", str(raw["subdir"]))
     fixed = [word for word in fixed if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
     params = {name: value for name, value in given.items() if name != "_target_"}
-    return Sweep(fixed, axes, folder, named, foreign, launcher, params)
+    upward = getattr(direction, "name", direction) != "minimize"
+    return Sweep(fixed, axes, folder, named, foreign, search, upward, launcher, params)
 
 
-def _require_launcher(words: Sequence[str]) -> None:
-    """ConfigError where a launcher is chosen that is not installed."""
-    chosen = [word.partition("=")[2] for word in words if word.lstrip("+").startswith("hydra/launcher=")]
-    for name in chosen:
-        module, extra = LAUNCHERS.get(name, ("hydra", ""))
+def _require_plugin(words: Sequence[str]) -> None:
+    """ConfigError where a launcher or a sweeper is chosen that is not installed."""
+    known = {"hydra/launcher": LAUNCHERS, "hydra/sweeper": _SWEEPERS}
+    for word in words:
+        group, _, name = word.lstrip("+").partition("=")
+        module, extra = known.get(group, {}).get(name, ("hydra", ""))
         try:
             found = importlib.util.find_spec(module)
         except ModuleNotFoundError:  # nor is the package that it is in
             found = None
         if found is None:
-            raise ConfigError(f"hydra/launcher={name} is not installed", f"pip install 'rlrun[{extra}]'")
+            raise ConfigError(f"{group}={name} is not installed", f"pip install 'rlrun[{extra}]'")
 
 
 def _split(overrides: Sequence[str]) -> tuple[list[str], list[Axis]]:

@@ -12,7 +12,7 @@ from rlrun import envs
 from rlrun.config import key
 from rlrun.core import Algorithm, Mode
 from rlrun.evals.evaluation import Evaluation, Later, Replica, Scores
-from rlrun.evals.play import Played, run_episodes
+from rlrun.evals.play import LOOKS, Played, run_episodes
 from rlrun.registry import register
 
 if TYPE_CHECKING:
@@ -67,7 +67,13 @@ class Episodes(Evaluation):
         self._envs: dict[int, VectorEnv] = {}
 
     def play(
-        self, algo: Algorithm, episodes: int, purpose: str, step: np.ndarray, mode: str | None = None
+        self,
+        algo: Algorithm,
+        episodes: int,
+        purpose: str,
+        step: np.ndarray,
+        mode: str | None = None,
+        looks: int = 0,
     ) -> Played:
         """Scores of `episodes` episodes for every replica, in the run's own mode unless one is given."""
         parallel = at_once(episodes, self.run.env.slow)
@@ -84,10 +90,12 @@ class Episodes(Evaluation):
             device=self.run.device,
             dtype=self.run.dtype,
             limit=self.run.longest_episode,
+            looks=looks,
         )[0]
 
     def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:
-        return self.play(algo, self.config.during, "eval", step).means("eval")
+        played = self.play(algo, self.config.during, "eval", step, looks=LOOKS)
+        return played.means("eval") | played.distributions("eval")
 
     def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
         """A stochastic policy also shows, in fewer episodes, what it returns in the other mode."""

@@ -90,7 +90,7 @@ class Evaluation(ABC):
 
     @abstractmethod
     def periodic(self, algo: Algorithm, step: np.ndarray) -> dict[str, np.ndarray]:
-        """Tags and values [R] at an evaluation during training."""
+        """Tags and values [R] at an evaluation during training; of what has a distribution, [R, K]."""
 
     @abstractmethod
     def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:

@@ -18,6 +18,8 @@ from rlrun.rng import Stream, child, keys
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
 
+LOOKS = 16  # steps of an evaluation at which action values are kept, for their histogram
+
 # obs [R, P, ...], first [R, P], mask [R, P, A] or None -> actions [R, P, ...]
 Player = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
 
@@ -94,6 +96,7 @@ class AlgorithmPlayer:
         self._algo, self._memory, self._dtype = algo, memory, dtype
         self._how: dict[str, Any] = {"step": step, "mode": mode, "rng": rng}
         self._device = rng.device
+        self.seen: Any = None  # what it acted on last: obs, memory and first
 
     def __call__(self, obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
         how = self._how
@@ -101,22 +104,55 @@ class AlgorithmPlayer:
             how = {**how, "mask": torch.from_numpy(mask).to(self._device)}
         with torch.inference_mode():
             seen = torch.from_numpy(obs).to(self._device, self._dtype)
-            act = self._algo.act(seen, self._memory, torch.from_numpy(first).to(self._device), **how)
+            self.seen = seen, self._memory, torch.from_numpy(first).to(self._device)
+            act = self._algo.act(*self.seen, **how)
         self._memory = act.memory
         return act.action.cpu().numpy()
 
 
+class ActionValues:
+    """The action values at a few steps of what is played, spread evenly over it.
+
+    Every step is looked at until there are twice as many as are wanted; then every second of them
+    is kept, and from there on every second step is looked at, and so on.
+    """
+
+    def __init__(self, algo: Algorithm, steps: int) -> None:
+        self._q = getattr(algo, "q", None)
+        self._wanted, self._every, self._t = steps, 1, 0
+        self._kept: list[np.ndarray] = []
+
+    def look(self, player: AlgorithmPlayer, counts: np.ndarray) -> None:
+        """At the step that the player has just taken; NaN where it does not count."""
+        if self._q is not None and self._t % self._every == 0:
+            with torch.inference_mode():
+                q = self._q(*player.seen).cpu().numpy()
+            self._kept.append(np.where(counts[..., None], q, np.nan).reshape(len(q), -1))
+            if len(self._kept) == 2 * self._wanted:
+                self._kept, self._every = self._kept[::2], 2 * self._every
+        self._t += 1
+
+    def all(self) -> np.ndarray | None:
+        """[R, K]; None: the algorithm has none, or they were not asked for."""
+        return np.concatenate(self._kept, 1) if self._kept else None
+
+
 @dataclass(frozen=True)
 class Played:
-    """What was played; every array is [R, episodes]."""
+    """What was played; every array is [R, episodes] but for the action values, [R, K]."""
 
     returns: np.ndarray
     lengths: np.ndarray
     info: dict[str, np.ndarray]  # sums over the episode of the env's metrics
+    q: np.ndarray | None = None  # action values at some of the steps; NaN where they do not count
 
     def means(self, prefix: str) -> dict[str, np.ndarray]:
         """Mean return and length of each replica, [R], by tag."""
         return {f"{prefix}/return": self.returns.mean(1), f"{prefix}/length": self.lengths.mean(1)}
+
+    def distributions(self, prefix: str) -> dict[str, np.ndarray]:
+        """What is [R, K], by tag."""
+        return {} if self.q is None else {f"{prefix}/q": self.q}
 
 
 def run_episodes(
@@ -133,12 +169,14 @@ def run_episodes(
     options: Mapping[str, Any] | None = None,
     record: tuple[str, ...] = (),
     limit: int | None = None,
+    looks: int = 0,
 ) -> tuple[Played, dict[str, np.ndarray]]:
     """Play `episodes` whole episodes for each replica; episode i of a seed is always the same.
 
     `purpose` names the seeds' family ("eval", "test"); the env has R * P sub-envs, and
-    episodes are played P at a time, each for `limit` steps at most. Returns the scores, and the
-    info arrays named in `record` as [R, P, steps] of the last round.
+    episodes are played P at a time, each for `limit` steps at most; the action values of `looks`
+    of their steps, or up to twice as many, are kept. Returns the scores, and the info arrays named
+    in `record` as [R, P, steps] of the last round.
     """
     parallel = env.num_envs // len(seeds)
     lead = (len(seeds), parallel)
@@ -149,6 +187,7 @@ def run_episodes(
     rounds = -(-episodes // parallel)
     sums = {name: np.zeros((lead[0], rounds * parallel)) for name in ("return", "length", *names)}
     trace: dict[str, list[np.ndarray]] = {}
+    values = ActionValues(algo, looks)
     for begin in range(0, rounds * parallel, parallel):
         # A stream per round: the length of one replica's episodes must not move another's draws.
         rng = Stream(seeds, f"{purpose}/act/{begin}", device)
@@ -164,8 +203,10 @@ def run_episodes(
             total["length"] += now.counts
             for name in names:
                 total[name] += np.where(now.counts, np.asarray(now.info[name]).reshape(lead), 0.0)
+            if looks:
+                values.look(player, now.counts)
             for name in record:
                 trace[name].append(np.where(now.counts, np.asarray(now.info[name]).reshape(lead), np.nan))
     asked_for = {name: row[:, :episodes] for name, row in sums.items()}
-    played = Played(asked_for.pop("return"), asked_for.pop("length"), asked_for)
+    played = Played(asked_for.pop("return"), asked_for.pop("length"), asked_for, values.all())
     return played, {name: np.stack(rows, -1) for name, rows in trace.items()}

@@ -22,7 +22,7 @@ from rlrun.core import Act, Algorithm, Memory, Mode, Rollout
 from rlrun.data.times import label
 from rlrun.evals import folds
 from rlrun.evals.evaluation import NOT_JUDGED, Evaluation, Later, Replica, Scores, StepTable
-from rlrun.evals.play import Played, run_episodes
+from rlrun.evals.play import LOOKS, Played, run_episodes
 from rlrun.lazy import torch
 from rlrun.registry import register
 
@@ -202,6 +202,7 @@ class WalkForward(Evaluation):
                 dtype=self.run.dtype,
                 options=self._known(options),
                 record=("t", "scored", *self.offers.recorded) if test else (),
+                looks=0 if test or self.data.episodes else LOOKS,
             )
 
         if not self.data.episodes:
@@ -238,7 +239,7 @@ class WalkForward(Evaluation):
         if self.best is None:
             return {}
         scores, _ = self.play(algo, "val", step)
-        return {"val/score": scores.info["score"][:, 0]}
+        return {"val/score": scores.info["score"][:, 0]} | scores.distributions("val")
 
     def final(self, algo: Algorithm, step: np.ndarray, last: Mapping[str, np.ndarray]) -> Scores:
         played, agent = self.play(algo, "test", step)

@@ -14,9 +14,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from rlrun.files import create, writing
 
 Value = Any  # a Summary.Value of TensorBoard's
+_BINS = 30  # of a histogram, as many as TensorBoard keeps
 
 
 class EventFile:
@@ -86,6 +89,15 @@ def image(tag: str, data: bytes) -> Value:
     return Summary.Value(
         tag=tag, image=Summary.Image(width=width, height=height, colorspace=3, encoded_image_string=data)
     )
+
+
+def histogram(tag: str, values: np.ndarray) -> Value:
+    """How numbers are distributed, for the HISTOGRAMS and DISTRIBUTIONS tabs."""
+    from tensorboard.plugins.histogram import metadata
+
+    counts, edges = np.histogram(values.astype(np.float64), _BINS)
+    buckets = np.stack([edges[:-1], edges[1:], counts], 1)  # from, to and how many
+    return _tensor(tag, metadata.create_summary_metadata(tag, ""), buckets)
 
 
 def session_start(group: str, hyperparameters: Mapping[str, bool | float | str]) -> Value:
@@ -170,7 +182,7 @@ def _hparams(tag: str, **data: Any) -> Value:
     return Summary.Value(tag=getattr(metadata, tag), metadata=about, tensor=metadata.NULL_TENSOR)
 
 
-def _tensor(tag: str, about: Any, data: bytes) -> Value:
+def _tensor(tag: str, about: Any, data: bytes | np.ndarray) -> Value:
     from tensorboard.compat.proto.summary_pb2 import Summary
     from tensorboard.util.tensor_util import make_tensor_proto
 

@@ -33,8 +33,9 @@ class Followed:
 class Listener:
     """Base of what follows a run; each method does nothing here.
 
-    Calls come in this order: `open`, `rewind`, any number of `record` and `mark`, `close`. What a
-    plug-in's listener raises is said once, and it is left out from then on: the run goes on.
+    Calls come in this order: `open`, `rewind`, any number of `record`, `distribution` and `mark`,
+    `close`. What a plug-in's listener raises is said once, and it is left out from then on: the
+    run goes on.
     """
 
     def open(self, run: Followed) -> None:
@@ -51,6 +52,9 @@ class Listener:
 
         They are news for the replicas in `due` [R] alone.
         """
+
+    def distribution(self, step: np.ndarray, due: np.ndarray, samples: Mapping[str, np.ndarray]) -> None:
+        """As `record`, of what has many values at a time: [R, K] by tag, NaN where there is none."""
 
     def mark(self) -> int:
         """Make what was recorded durable, for a checkpoint is written; where that is, for `rewind`."""
@@ -75,6 +79,11 @@ class Guarded(Listener):
 
     def record(self, step: np.ndarray, due: np.ndarray, values: Mapping[str, np.ndarray]) -> None:
         self._tell("record", step.copy(), due.copy(), {tag: value.copy() for tag, value in values.items()})
+
+    def distribution(self, step: np.ndarray, due: np.ndarray, samples: Mapping[str, np.ndarray]) -> None:
+        self._tell(
+            "distribution", step.copy(), due.copy(), {tag: each.copy() for tag, each in samples.items()}
+        )
 
     def mark(self) -> int:
         where = self._tell("mark")

@@ -230,8 +230,12 @@ class Session:
         healthy = self._healthy(due)
         if not healthy.any():
             return
-        values = self.evaluation.periodic(self.algo, self.clock.step)
+        found = self.evaluation.periodic(self.algo, self.clock.step)
+        values = {tag: value for tag, value in found.items() if value.ndim == 1}
         self._write(healthy, values)
+        if samples := {tag: value for tag, value in found.items() if value.ndim == 2}:
+            for listener in self.listeners.values():
+                listener.distribution(self.clock.step, healthy, samples)
         tag, mode = self.evaluation.best or ("eval/return", "max")
         if tag not in values:
             return

@@ -114,6 +114,15 @@ class TensorBoard(Listener):
         if self._whole:
             self._summarise(int(step.max()), due, values)
 
+    def distribution(self, step: np.ndarray, due: np.ndarray, samples: Mapping[str, np.ndarray]) -> None:
+        """Histograms: of each replica, and of all that it is news for together."""
+        at = {name: (int(step[r]), [r]) for name, r in self._single.items() if due[r]}
+        if MEAN in self._whole:
+            at[MEAN] = int(step.max()), np.flatnonzero(due).tolist()
+        for name, (when, rows) in at.items():
+            found = [(tag, each[rows][np.isfinite(each[rows])]) for tag, each in samples.items()]
+            self._add(name, when, {}, *(events.histogram(tag, each) for tag, each in found if each.size))
+
     def _chart(self, step: int, tags: Iterable[str]) -> None:
         """CUSTOM SCALARS, anew whenever there is a loss that has no chart yet."""
         losses = (self._charted or set()) | {tag for tag in tags if tag.startswith("loss/")}

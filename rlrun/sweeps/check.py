@@ -43,7 +43,7 @@ def checked(asked: Sweep, folder: Path, config_dir: str | None = None, *, yes: b
     Raises:
         ConfigError: too many jobs, a job that could not run, or a folder that cannot be made.
     """
-    if len(asked) > MOST or (len(asked) > MANY and not yes):
+    if not asked.search and (len(asked) > MOST or (len(asked) > MANY and not yes)):
         line = f"{MOST:,} are the most" if len(asked) > MOST else "if you mean all of them, add --yes"
         raise ConfigError(f"this sweep has {len(asked):,} jobs", line)
     until, fresh = time.monotonic() + PATIENCE, "torch" not in sys.modules

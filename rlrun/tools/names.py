@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rlrun.config.naming import abbreviated, differing, written
+from rlrun.config.naming import abbreviated, briefly, differing, written
 from rlrun.config.run import GROUPS
 from rlrun.runs.configuration import configuration_hash, hyperparameters, lineage, own, recipes
 from rlrun.runs.folder import RunFolder, sound
@@ -71,7 +71,7 @@ def _labels(entries: Sequence[Entry]) -> list[str]:
     told = differing([entry.config for entry in entries])
     short = abbreviated(key for each in told for key in each)
     labels = []
-    for each in told:
+    for each in briefly(told):
         words = [
             written(value) if key in GROUPS else f"{short[key]}={written(value)}"
             for key, value in each.items()

@@ -62,6 +62,20 @@ def test_a_key_that_some_lack_and_values_of_another_type() -> None:
     assert names(configs) == ["run", "run n=1", "run n=true"]
 
 
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([0.5779439016210807, 0.0123456789012, 1.0], ["0.5779", "0.01235", "1.0"]),
+        ([0.12341111111, 0.12342222222], ["0.12341", "0.12342"]),  # as many digits as tell them apart
+        ([0.9999999999, 1.0], ["0.9999999999", "1.0"]),
+        ([0.1234567, 3e-4, 2], ["0.1234567", "0.0003", "2"]),  # as they were typed
+    ],
+)
+def test_numbers_that_nobody_typed_are_short(values: list[float], expected: list[str]) -> None:
+    configs = [{"algo": {"kind": "x", "rate": value}} for value in values]
+    assert names(configs) == [f"x rate={each}" for each in expected]
+
+
 def test_names_are_never_the_same() -> None:
     twins = [{"algo": {"kind": "x", "text": "a" * 99 + end}} for end in ("1", "2", "2")]
     found = names(twins)

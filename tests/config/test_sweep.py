@@ -150,10 +150,45 @@ def test_what_hydra_itself_stumbles_over_is_refused(
 
     monkeypatch.setattr("hydra.main", stumbles)
     assert cli.main(["-m", "seed=1,2", "hydra.sweep.subdir=of-hydras"]) == 2
-    assert capsys.readouterr().err == "rlrun: Hydra cannot do this: TypeError: odd\n"
+    assert capsys.readouterr().err.startswith(
+        "rlrun: Hydra cannot do this: TypeError: odd\n       raised at test_sweep.py:"
+    )
 
 
 @pytest.mark.parametrize("words", ["--config-dir= algo=dqn", "--package nope --cfg job", "--cfg jobs"])
 def test_flags_that_mean_nothing_are_bad_usage(words: str, empty_folder: Path) -> None:
     assert cli.main(words.split()) == 2
     assert not list(empty_folder.iterdir())
+
+
+SEARCHER = """_target_: some.where.Search
+direction: minimize
+n_trials: 3
+"""
+
+
+def test_a_search_may_choose_from_intervals_and_looks_for_the_highest_score(
+    empty_folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = empty_folder / "conf" / "hydra" / "sweeper" / "mine.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text(SEARCHER)
+    handed: list[list[str]] = []
+    monkeypatch.setattr("rlrun.cli.train._hydra_main", lambda flags, words, as_json: handed.append(words))
+    words = ["hydra/sweeper=mine", "algo=dqn", "env=cartpole", "algo.gamma=interval(0.9,0.99)"]
+    monkeypatch.setattr(check, "MANY", 3)
+    cli.main(["-m", *words, "seed=1,2,3,4"])  # how many jobs that makes is the sweeper's business
+    assert handed.pop()[-1] == "hydra.sweeper.direction=maximize"
+    assert "direction=maximize" in capsys.readouterr().err
+    cli.main(["-m", *words, "hydra.sweeper.direction=minimize"])
+    assert handed.pop() == [*words, "hydra.sweeper.direction=minimize"]
+    for bad, said in {
+        "algo.gamma=interval(0.9,1.5)": "at most 1",  # the ends stand for all of it
+        "algo.batch_size=interval(8,64)": "batch_size",  # a float, where an integer must be
+        "algo.gama=interval(0,1)": "did you mean algo.gamma",
+    }.items():
+        assert cli.main(["-m", *words[:3], bad]) == 2
+        assert said in capsys.readouterr().err
+    assert not handed
+    assert cli.main(["-m", *words[1:]]) == 2
+    assert "hydra/sweeper=optuna" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from rlrun import envs
 from rlrun.config.compose import compose
 from rlrun.core import Act, Algorithm
 from rlrun.envs import RewardConfig
-from rlrun.evals.play import run_episodes
+from rlrun.evals.play import ActionValues, AlgorithmPlayer, run_episodes
 from rlrun.rng import Stream, child, keys
 from rlrun.runs.load import restore
 from rlrun.runs.run import execute
@@ -64,6 +64,44 @@ def test_memory_wins_every_episode(autoreset: str) -> None:
     scores = play(2, 4, autoreset=autoreset)
     assert scores.returns.shape == (2, 9)
     assert (scores.returns == 1).all() and (scores.lengths == 3).all()
+
+
+class Weighing(Guess):
+    """Its values of the two actions: what it sees, and what it remembered before it acted."""
+
+    def q(self, obs, memory, first):  # type: ignore[no-untyped-def]
+        return torch.stack([obs[..., 0], memory[0] + 10 * first], -1)
+
+
+def test_action_values_are_those_by_which_it_acted() -> None:
+    """With the memory before the step; of the episodes that are asked for alone."""
+    env = build(probe("recall"), 4)
+    played, _ = run_episodes(
+        Weighing(1), env, (1,), 6, purpose="eval", mode="greedy", step=np.zeros(1, np.int64), looks=16
+    )
+    assert played.q is not None
+    seen, remembered = played.q.reshape(6, 4, 2).transpose(2, 0, 1)  # two rounds of three steps, of four
+    counted = np.isfinite(seen)
+    assert counted[:3].all() and counted[3:, :2].all() and not counted[3:, 2:].any()
+    begin = np.arange(6) % 3 == 0
+    assert (remembered[begin][counted[begin]] == 10).all()
+    assert (remembered[1:3] == seen[0]).all()  # the cue
+    assert played.distributions("eval")["eval/q"] is played.q
+    assert play(1, 4).distributions("eval") == {}
+
+
+@pytest.mark.parametrize("steps, every", [(5, 1), (7, 1), (8, 2), (16, 4), (1000, 256)])
+def test_a_long_evaluation_is_looked_at_from_one_end_to_the_other(steps: int, every: int) -> None:
+    algo, values = Weighing(1), ActionValues(Weighing(1), 4)
+    player = AlgorithmPlayer(
+        algo, (), mode="greedy", step=np.zeros(1, np.int64), rng=Stream((1,), "act"), dtype=torch.float32
+    )
+    for t in range(steps):
+        obs, first = torch.full((1, 1, 1), float(t)), torch.zeros(1, 1, dtype=torch.bool)
+        player.seen = obs, (torch.zeros(1, 1),), first
+        values.look(player, np.ones((1, 1), bool))
+    kept = values.all()
+    assert kept is not None and kept[0, ::2].tolist() == list(range(0, steps, every))
 
 
 def test_how_many_are_played_at_a_time_changes_nothing() -> None:

@@ -140,12 +140,12 @@ def follow(
         calls.append(name)
         if name == fails:
             raise OSError("no connection")
-        if name == "record":
+        if name in ("record", "distribution"):
             arguments[0][:] = 0  # env steps: its own copy
         if name == "close":
             assert sorted(arguments[0])[0] == "aggregate"
 
-    for name in ("open", "rewind", "record", "mark", "close"):
+    for name in ("open", "rewind", "record", "distribution", "mark", "close"):
         monkeypatch.setattr(csv_listener.Csv, name, partialmethod(called, name=name))
     monkeypatch.setattr("rlrun.runs.run.say", said.append)
     return calls, said, RunFolder(execute(config, folder=tmp_path / "run").folder)
@@ -154,11 +154,11 @@ def follow(
 def test_order_of_calls(example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     calls, said, run = follow(monkeypatch, tmp_path)
     assert calls[:2] == ["open", "rewind"] and calls[-2:] == ["mark", "close"]
-    assert set(calls[2:-2]) == {"record"} and not said
+    assert set(calls[2:-2]) == {"record", "distribution"} and not said
     assert run.summary()["env_steps"] == 2 * 400
 
 
-@pytest.mark.parametrize("fails", ["open", "rewind", "record", "mark", "close"])
+@pytest.mark.parametrize("fails", ["open", "rewind", "record", "distribution", "mark", "close"])
 def test_one_that_fails_is_said_and_left_out(
     example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fails: str
 ) -> None:

@@ -16,6 +16,7 @@ from run_folders import write_run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar import layout_pb2
 from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.util import tensor_util
 
 from rlrun.config.compose import compose
 from rlrun.config.plain import to_dict
@@ -200,6 +201,27 @@ def test_speed_is_of_all_replicas_since_the_record_before(tmp_path: Path, follow
         follower.record([step, step], [True] * 2, {"train/return": [1.0, 1.0]})
     assert scalars(run, "seed=1", "time/fps") == [(200, 100.0)]
     assert [value for _, value in scalars(run, "mean", "time/seconds")] == [10.0, 12.0, 13.0]
+
+
+def histogram(run: RunFolder, name: str, tag: str) -> np.ndarray:
+    """The newest one's buckets: from, to and how many, a row each."""
+    (event,) = read(run, name).Tensors(tag)[-1:]
+    return tensor_util.make_ndarray(event.tensor_proto)
+
+
+def test_action_values_are_histograms_of_each_replica_and_of_all(tmp_path: Path, follow: Follow) -> None:
+    run = write_run(tmp_path, [0.0, 0.0], *PPO, "replicas=2")
+    listener, step = follow(run).listener, np.array([100, 100])
+    nan = float("nan")
+    listener.distribution(step, np.array([True, True]), {"eval/q": np.array([[0.0, 3.0], [1.0, nan]])})
+    listener.distribution(2 * step, np.array([False, True]), {"eval/q": np.array([[9.0, 9.0], [5.0, 5.0]])})
+    listener.distribution(3 * step, np.array([True, True]), {"eval/q": np.full((2, 2), nan)})  # nothing
+    first = histogram(run, "seed=1", "eval/q")
+    assert (first[0, 0], first[-1, 1], first[:, 2].sum()) == (0.0, 3.0, 2.0)
+    assert histogram(run, "seed=2", "eval/q")[:, 2].sum() == 2.0
+    whole = [tensor_util.make_ndarray(e.tensor_proto) for e in read(run, "mean").Tensors("eval/q")]
+    assert [each[:, 2].sum() for each in whole] == [3.0, 2.0]
+    assert read(run, "mean").SummaryMetadata("eval/q").plugin_data.plugin_name == "histograms"
 
 
 def png(width: int, height: int) -> bytes:
