@@ -24,6 +24,7 @@ _DIRECTION = "hydra.sweeper.direction"
 USAGE = """\
 usage: rlrun sweep KEY=VALUE,VALUE ...   the same as rlrun -m: each combination is a run
        rlrun sweep resume FOLDER         go on with a sweep; so does the command that began it
+                                         (hydra/launcher=NAME: by that launcher)
 
   jobs=N           jobs at a time; default: as many as there are cores and memory for
   sweep=NAME       the folder, outputs/sweeps/NAME; default: a name made of the keys that vary
@@ -89,11 +90,17 @@ def resume(arguments: list[str], as_json: bool) -> int:
     rest, options = options_of(arguments)
     parser = verb_parser("sweep resume", "Go on with a sweep.")
     parser.add_argument("folder", metavar="FOLDER", help="a sweep's folder, outputs/sweeps/NAME")
+    parser.add_argument("launcher", nargs="*", metavar="hydra/launcher=NAME", help="where its jobs run")
     parser.add_argument("--config-dir", help="a folder of configs that its jobs need")
     parser.add_argument("--allow-import", action="store_true", help="import the modules that its jobs name")
     args = parser.parse_args(rest)
     if options.name:
         raise ConfigError("sweep= names a new sweep's folder", USAGE.splitlines()[1].strip())
+    for word in args.launcher:
+        if not word.lstrip("+~").startswith(("hydra/launcher=", "hydra.launcher.")):
+            raise ConfigError(
+                f"{word}: a sweep's jobs are what they are", "give the command that began it more"
+            )
     from rlrun.sweeps.folder import SweepFolder
     from rlrun.sweeps.sweep import go_on
 
@@ -101,7 +108,8 @@ def resume(arguments: list[str], as_json: bool) -> int:
     if not folder.jobs:
         raise _no_sweep(args.folder)
     _allow(folder, args.allow_import)
-    return _told(go_on(folder, replace(options, config_dir=args.config_dir)), as_json)
+    options = replace(options, config_dir=args.config_dir, launcher=tuple(args.launcher))
+    return _told(go_on(folder, options), as_json)
 
 
 def _no_sweep(path: str) -> ConfigError:

@@ -14,6 +14,7 @@ class Options:
     retry_failed: bool = False
     yes: bool = False  # more than 10,000 jobs are meant
     config_dir: str | None = None
+    launcher: tuple[str, ...] = ()  # overrides of Hydra's, for a sweep that is resumed
 
     def told(self) -> str:
         """The first of these that was said, as it was said; '' where none was."""

@@ -89,9 +89,9 @@ def begin(asked_for: Sweep, options: Options) -> Swept:
 
 
 def go_on(folder: SweepFolder, options: Options) -> Swept:
-    """Do the jobs of a sweep's folder that are not done yet, on this machine."""
+    """Do the jobs of a sweep's folder that are not done yet, on this machine unless a launcher is named."""
     first = next(iter(folder.jobs.values()))
-    asked_for = sweep(first.words, options.config_dir)
+    asked_for = sweep([*first.words, *options.launcher], options.config_dir)
     room = checked(asked_for, folder.path, options.config_dir)
     return _do(folder, (), room, options, asked_for)
 

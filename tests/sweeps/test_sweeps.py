@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -240,6 +241,13 @@ def test_a_launcher_does_the_same_jobs(launcher: str, here: Path) -> None:
     before = contents(folder.path)
     assert cli.main(line) == 0
     assert contents(folder.path) == before
+    logs = folder.logs / "seed-1.txt", folder.logs / "seed-2.txt"
+    shutil.rmtree(folder.path / "seed-1")
+    logs[0].unlink()
+    resume = ["sweep", "resume", str(folder.path), f"hydra/launcher={launcher}"]
+    assert cli.main(resume) == 0
+    assert (folder.path / "seed-1" / "summary.json").is_file() and "median" in logs[0].read_text()
+    assert cli.main([*resume, "seed=3"]) == 2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="it is installed")
