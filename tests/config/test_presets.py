@@ -51,7 +51,7 @@ def test_a_recipe_that_builds_on_another_changes_what_both_change() -> None:
         ("algo=ppo env=my_acrobot", None),
         ("algo=a2c env=synthetic eval=walk_forward", "a2c_series"),
         ("algo=a2c env=my_prices eval=walk_forward", "a2c_series"),
-        ("algo=a2c env=cartpole", None),
+        ("algo=reinforce env=cartpole", None),
     ],
 )
 def test_the_task_decides(overrides: str, preset: str | None, mine: Path) -> None:
