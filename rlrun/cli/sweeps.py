@@ -12,7 +12,6 @@ from rlrun.cli.words import verb_parser
 from rlrun.config import ConfigError
 from rlrun.config.keys import is_name, legible, whole_number
 from rlrun.config.vocabulary import hint
-from rlrun.runs.log import say
 from rlrun.sweeps.options import Options
 
 if TYPE_CHECKING:
@@ -81,6 +80,8 @@ def begin(overrides: list[str], options: Options, as_json: bool) -> int | list[s
     checked(asked, asked.folder, options.config_dir, yes=options.yes)
     if asked.upward or any(word.startswith(_DIRECTION) for word in overrides):
         return overrides
+    from rlrun.runs.log import say
+
     say(f"{_DIRECTION}=maximize: scores are better the higher they are")
     return [*overrides, f"{_DIRECTION}=maximize"]
 
