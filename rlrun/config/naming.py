@@ -27,9 +27,14 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     groups = [*GROUPS, *sorted({group for each in choices for group in each} - set(GROUPS))]
     told: list[dict[str, Any]] = [{} for _ in configs]
     for group in groups:
-        if len({each.get(group) for each in choices}) > 1:
-            for which, each in zip(told, choices, strict=True):
-                which |= {group: each[group]} if group in each else {}
+        # A preset comes with the algorithm and the env: it is told where not all of those have it.
+        rivals = ("algo", "env") if group == "tuned" else ()
+        chosen: dict[tuple[Any, ...], set[Any]] = {}
+        for each in choices:
+            chosen.setdefault(tuple(map(each.get, rivals)), set()).add(each.get(group))
+        for which, each in zip(told, choices, strict=True):
+            if group in each and len(chosen[tuple(map(each.get, rivals))]) > 1:
+                which[group] = each[group]
     flats = [flat(config) for config in configs]
     for key in dict.fromkeys(key for each in flats for key in each):
         shared = ("algo", "env", key.partition(".")[0])

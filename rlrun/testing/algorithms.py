@@ -245,7 +245,7 @@ def judging_changes_nothing(subject: Subject) -> None:
     before = digest(trial.state())
     one, two = (trial.task.evaluation.periodic(trial.algo, trial.clock.step) for _ in range(2))
     require(digest(trial.state()) == before, "evaluation changes the state")
-    equal = one.keys() == two.keys() and all(np.array_equal(one[tag], two[tag]) for tag in one)
+    equal = one.keys() == two.keys() and all(np.array_equal(one[tag], two[tag], True) for tag in one)
     require(equal, "the same policy is judged differently the second time")
 
 

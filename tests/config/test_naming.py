@@ -76,6 +76,13 @@ def test_numbers_that_nobody_typed_are_short(values: list[float], expected: list
     assert names(configs) == [f"x rate={each}" for each in expected]
 
 
+def test_a_preset_is_told_where_not_all_of_its_kind_have_it() -> None:
+    tuned, plain_one = plain("algo=a2c", "env=cartpole"), plain("algo=a2c", "env=cartpole", "~tuned")
+    assert tuned["choices"]["tuned"] == "a2c_cartpole"
+    assert names([tuned, plain("algo=ppo", "env=cartpole")]) == ["a2c", "ppo"]
+    assert names([tuned, plain_one]) == ["a2c tuned=a2c_cartpole adam_eps=0.01", "a2c adam_eps=1e-05"]
+
+
 def test_names_are_never_the_same() -> None:
     twins = [{"algo": {"kind": "x", "text": "a" * 99 + end}} for end in ("1", "2", "2")]
     found = names(twins)

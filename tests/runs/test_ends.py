@@ -84,7 +84,7 @@ def config_of(rule: str, **main: Any) -> RunConfig:
     """Three replicas, of which each rule stops one long before another."""
     names = ("eval_return", "patience", "episodes", "minutes")
     stop = StopConfig(**dict.fromkeys(names) | RULES[rule])
-    own = ("algo.learning_rate=0.02", "algo.double=true")
+    own = ("algo.learning_rate=0.02", "algo.double=true", "algo.epsilon.fraction=0.2")
     config = small("dqn", *own, replicas=3, total_steps=600, dtype="float64", stop=stop, **main)
     return replace(config, checkpoint=CheckpointConfig(1e6, 50))
 

@@ -313,8 +313,8 @@ def test_a_score_that_is_not_finite_is_never_better(
 def test_a_final_score_that_is_not_finite_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     played = Episodes.play
 
-    def infinite(self: Episodes, *arguments: Any) -> Any:
-        found = played(self, *arguments)
+    def infinite(self: Episodes, *arguments: Any, **more: Any) -> Any:
+        found = played(self, *arguments, **more)
         found.returns[0, 0] = INF
         return found
 
