@@ -17,8 +17,10 @@ from rlrun.rng import Stream, child, keys
 
 if TYPE_CHECKING:
     from gymnasium.vector import VectorEnv
+    from torch import Tensor
 
 LOOKS = 16  # steps of an evaluation at which action values are kept, for their histogram
+_MOST = 1 << 22  # such values at a time
 
 # obs [R, P, ...], first [R, P], mask [R, P, A] or None -> actions [R, P, ...]
 Player = Callable[[np.ndarray, np.ndarray, np.ndarray | None], np.ndarray]
@@ -86,30 +88,6 @@ def play(
             obs = crossing.reset(seed, first, options or {})  # padding; it counts nowhere
 
 
-class AlgorithmPlayer:
-    """An algorithm as a player: it holds the memory, and keeps no record for gradients."""
-
-    def __init__(
-        self, algo: Algorithm, memory: Memory, *, mode: Mode, step: np.ndarray, rng: Stream, dtype: Any
-    ) -> None:
-        """`dtype` is the torch type of observations."""
-        self._algo, self._memory, self._dtype = algo, memory, dtype
-        self._how: dict[str, Any] = {"step": step, "mode": mode, "rng": rng}
-        self._device = rng.device
-        self.seen: Any = None  # what it acted on last: obs, memory and first
-
-    def __call__(self, obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
-        how = self._how
-        if mask is not None and self._algo.takes_masks:
-            how = {**how, "mask": torch.from_numpy(mask).to(self._device)}
-        with torch.inference_mode():
-            seen = torch.from_numpy(obs).to(self._device, self._dtype)
-            self.seen = seen, self._memory, torch.from_numpy(first).to(self._device)
-            act = self._algo.act(*self.seen, **how)
-        self._memory = act.memory
-        return act.action.cpu().numpy()
-
-
 class ActionValues:
     """The action values at a few steps of what is played, spread evenly over it.
 
@@ -118,16 +96,24 @@ class ActionValues:
     """
 
     def __init__(self, algo: Algorithm, steps: int) -> None:
-        self._q = getattr(algo, "q", None)
+        self._q = getattr(algo, "q", None) if steps else None
         self._wanted, self._every, self._t = steps, 1, 0
-        self._kept: list[np.ndarray] = []
+        self._kept: list[np.ndarray] = []  # [R, P, A], and [R, P * A] when it is known what counts
 
-    def look(self, player: AlgorithmPlayer, counts: np.ndarray) -> None:
-        """At the step that the player has just taken; NaN where it does not count."""
+    def look(self, obs: Tensor, memory: Memory, first: Tensor, mask: Tensor | None) -> None:
+        """At what is to be acted on; NaN where an action is not allowed."""
+        if self._q is None or self._t % self._every:
+            return
+        q = self._q(obs, memory, first)
+        self._kept.append((q if mask is None else q.where(mask, torch.nan)).cpu().numpy())
+        if len(self._kept) == 1:
+            self._wanted = min(self._wanted, max(_MOST // (2 * q.nelement()), 1))
+
+    def count(self, counts: np.ndarray) -> None:
+        """The step has been taken: NaN where it does not count."""
         if self._q is not None and self._t % self._every == 0:
-            with torch.inference_mode():
-                q = self._q(*player.seen).cpu().numpy()
-            self._kept.append(np.where(counts[..., None], q, np.nan).reshape(len(q), -1))
+            q = self._kept[-1]
+            self._kept[-1] = np.where(counts[..., None], q, np.nan).reshape(len(q), -1)
             if len(self._kept) == 2 * self._wanted:
                 self._kept, self._every = self._kept[::2], 2 * self._every
         self._t += 1
@@ -135,6 +121,40 @@ class ActionValues:
     def all(self) -> np.ndarray | None:
         """[R, K]; None: the algorithm has none, or they were not asked for."""
         return np.concatenate(self._kept, 1) if self._kept else None
+
+
+class AlgorithmPlayer:
+    """An algorithm as a player: it holds the memory, and keeps no record for gradients."""
+
+    def __init__(
+        self,
+        algo: Algorithm,
+        memory: Memory,
+        *,
+        mode: Mode,
+        step: np.ndarray,
+        rng: Stream,
+        dtype: Any,
+        values: ActionValues | None = None,
+    ) -> None:
+        """`dtype` is the torch type of observations; `values` are shown what is acted on."""
+        self._algo, self._memory, self._dtype = algo, memory, dtype
+        self._how: dict[str, Any] = {"step": step, "mode": mode, "rng": rng}
+        self._device, self._values = rng.device, values
+
+    def __call__(self, obs: np.ndarray, first: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+        how, may = self._how, None
+        if mask is not None and self._algo.takes_masks:
+            may = torch.from_numpy(mask).to(self._device)
+            how = {**how, "mask": may}
+        with torch.inference_mode():
+            seen = torch.from_numpy(obs).to(self._device, self._dtype)
+            begins = torch.from_numpy(first).to(self._device)
+            if self._values is not None:
+                self._values.look(seen, self._memory, begins, may)
+            act = self._algo.act(seen, self._memory, begins, **how)
+        self._memory = act.memory
+        return act.action.cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -192,7 +212,7 @@ def run_episodes(
         # A stream per round: the length of one replica's episodes must not move another's draws.
         rng = Stream(seeds, f"{purpose}/act/{begin}", device)
         memory = algo.initial_memory(parallel)
-        player = AlgorithmPlayer(algo, memory, mode=mode, step=step, rng=rng, dtype=obs_type)
+        player = AlgorithmPlayer(algo, memory, mode=mode, step=step, rng=rng, dtype=obs_type, values=values)
         index = np.arange(begin, begin + parallel)[None]
         asked = np.broadcast_to(index < episodes, lead)
         total = {name: row[:, begin : begin + parallel] for name, row in sums.items()}
@@ -203,8 +223,7 @@ def run_episodes(
             total["length"] += now.counts
             for name in names:
                 total[name] += np.where(now.counts, np.asarray(now.info[name]).reshape(lead), 0.0)
-            if looks:
-                values.look(player, now.counts)
+            values.count(now.counts)
             for name in record:
                 trace[name].append(np.where(now.counts, np.asarray(now.info[name]).reshape(lead), np.nan))
     asked_for = {name: row[:, :episodes] for name, row in sums.items()}

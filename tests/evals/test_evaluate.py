@@ -16,7 +16,7 @@ from rlrun import envs
 from rlrun.config.compose import compose
 from rlrun.core import Act, Algorithm
 from rlrun.envs import RewardConfig
-from rlrun.evals.play import ActionValues, AlgorithmPlayer, run_episodes
+from rlrun.evals.play import ActionValues, run_episodes
 from rlrun.rng import Stream, child, keys
 from rlrun.runs.load import restore
 from rlrun.runs.run import execute
@@ -92,16 +92,14 @@ def test_action_values_are_those_by_which_it_acted() -> None:
 
 @pytest.mark.parametrize("steps, every", [(5, 1), (7, 1), (8, 2), (16, 4), (1000, 256)])
 def test_a_long_evaluation_is_looked_at_from_one_end_to_the_other(steps: int, every: int) -> None:
-    algo, values = Weighing(1), ActionValues(Weighing(1), 4)
-    player = AlgorithmPlayer(
-        algo, (), mode="greedy", step=np.zeros(1, np.int64), rng=Stream((1,), "act"), dtype=torch.float32
-    )
+    values = ActionValues(Weighing(1), 4)
     for t in range(steps):
         obs, first = torch.full((1, 1, 1), float(t)), torch.zeros(1, 1, dtype=torch.bool)
-        player.seen = obs, (torch.zeros(1, 1),), first
-        values.look(player, np.ones((1, 1), bool))
+        values.look(obs, (torch.zeros(1, 1),), first, torch.tensor([[[True, False]]]))
+        values.count(np.ones((1, 1), bool))
     kept = values.all()
     assert kept is not None and kept[0, ::2].tolist() == list(range(0, steps, every))
+    assert np.isnan(kept[0, 1::2]).all()  # an action that is not allowed is worth nothing
 
 
 def test_how_many_are_played_at_a_time_changes_nothing() -> None:
