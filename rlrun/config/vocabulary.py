@@ -156,6 +156,9 @@ _LISTENER = "a logger is a plug-in: listener=NAME; TensorBoard files are written
 _FILM = "rlrun play RUN films a trained agent"
 _SAVED = "policies and checkpoints are always saved: rlrun play RUN, rlrun resume RUN, rlrun.load(RUN)"
 _SWEEP = "a sweep is -m and values with commas: rlrun -m algo=dqn,ppo seed=1,6"
+_SEARCH = (
+    "a search is Optuna's: rlrun -m hydra/sweeper=optuna 'algo.gamma=interval(0.9,0.999)' (docs/sweeps.md)"
+)
 _TRAIN = "training has no verb: rlrun algo=ppo env=cartpole"
 _KEYS = "every hyper-parameter is a key: algo.gamma=0.98; rlrun describe NAME shows those of one"
 _JUDGE = "rlrun evaluate RUN judges a trained run"
@@ -167,8 +170,8 @@ ADVICE = {
     "logger loggers": _LISTENER,
     "capture_video record_video save_video save_gif render_mode render human enjoy": _FILM,
     "save save_model save_replay_buffer upload_model hf_entity": _SAVED,
-    "sweep multirun tune grid grid_search optimize optimize_hyperparameters hpo search n_trials sampler "
-    "pruner study_name optuna": _SWEEP,
+    "sweep multirun tune grid grid_search": _SWEEP,
+    "optimize optimize_hyperparameters hpo search n_trials sampler pruner study_name optuna": _SEARCH,
     "run learn fit start": _TRAIN,
     "hyperparams hyperparameters hyper_params hp params config_overrides": _KEYS,
     "eval_only test_only evaluate": _JUDGE,
