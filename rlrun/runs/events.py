@@ -33,9 +33,9 @@ class EventFile:
     def __init__(self, folder: Path) -> None:
         from tensorboard.summary.writer.record_writer import RecordWriter
 
-        name = (
-            f"events.out.tfevents.{int(time.time()):010}.{platform.node()}.{os.getpid()}.{next(self._number)}"
-        )
+        # TensorBoard reads files in order of their names: the tenth must not come before the ninth.
+        number = f"{os.getpid()}.{next(self._number):08}"
+        name = f"events.out.tfevents.{int(time.time()):010}.{platform.node()}.{number}"
         self._path = folder / name
         with writing(self._path):
             self._file = create(self._path)
@@ -92,12 +92,10 @@ def image(tag: str, data: bytes) -> Value:
 
 
 def histogram(tag: str, values: np.ndarray) -> Value:
-    """How numbers are distributed, for the HISTOGRAMS and DISTRIBUTIONS tabs."""
+    """How finite numbers are distributed, for the HISTOGRAMS and DISTRIBUTIONS tabs."""
     from tensorboard.plugins.histogram import metadata
 
-    counts, edges = np.histogram(values.astype(np.float64), _BINS)
-    buckets = np.stack([edges[:-1], edges[1:], counts], 1)  # from, to and how many
-    return _tensor(tag, metadata.create_summary_metadata(tag, ""), buckets)
+    return _tensor(tag, metadata.create_summary_metadata(tag, ""), _buckets(values.astype(np.float64)))
 
 
 def session_start(group: str, hyperparameters: Mapping[str, bool | float | str]) -> Value:
@@ -180,6 +178,17 @@ def _hparams(tag: str, **data: Any) -> Value:
 
     about = metadata.create_summary_metadata(HParamsPluginData(**data))
     return Summary.Value(tag=getattr(metadata, tag), metadata=about, tensor=metadata.NULL_TENSOR)
+
+
+def _buckets(values: np.ndarray) -> np.ndarray:
+    """From, to and how many, a row each; one row where floats cannot tell so many edges apart."""
+    low, high = values.min(), values.max()
+    along = np.arange(_BINS + 1) / _BINS
+    edges = (1 - along) * low + along * high  # their difference itself may be too large for a float
+    if (np.diff(edges) <= 0).any():
+        return np.array([[low, high, values.size]])
+    counts, _ = np.histogram(values, edges)
+    return np.stack([edges[:-1], edges[1:], counts], 1)
 
 
 def _tensor(tag: str, about: Any, data: bytes | np.ndarray) -> Value:

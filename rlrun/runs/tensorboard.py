@@ -1,4 +1,4 @@
-"""TensorBoard: a view of a run that can be made again, in the folder `tb`.
+"""TensorBoard: a view of a run, in the folder `tb`; what is not a histogram stands in metrics.jsonl too.
 
 Every replica is a run of TensorBoard's, and so is their mean where there are several. HPARAMS has
 a row for each configuration, TEXT what was asked for, CUSTOM SCALARS the return with a band.

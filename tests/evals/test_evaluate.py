@@ -102,6 +102,14 @@ def test_a_long_evaluation_is_looked_at_from_one_end_to_the_other(steps: int, ev
     assert np.isnan(kept[0, 1::2]).all()  # an action that is not allowed is worth nothing
 
 
+def test_of_many_action_values_few_steps_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlrun.evals.play._MOST", 12)  # three steps of two sub-envs with two actions
+    env = build(probe("recall"), 2)
+    step = np.zeros(1, np.int64)
+    played, _ = run_episodes(Weighing(1), env, (1,), 12, purpose="eval", mode="greedy", step=step, looks=16)
+    assert played.q is not None and 4 <= played.q.shape[1] <= 12
+
+
 def test_how_many_are_played_at_a_time_changes_nothing() -> None:
     """Neither does which episodes are played beside one another."""
     config = small("lstm_dqn", replicas=2)

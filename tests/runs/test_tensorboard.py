@@ -20,7 +20,9 @@ from tensorboard.util import tensor_util
 
 from rlrun.config.compose import compose
 from rlrun.config.plain import to_dict
+from rlrun.runs import events
 from rlrun.runs.configuration import configuration_hash, hyperparameters
+from rlrun.runs.events import EventFile
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.listener import Followed
 from rlrun.runs.tensorboard import TensorBoard, add_image
@@ -172,6 +174,14 @@ def test_a_resumed_run_goes_on_in_the_same_lines(tmp_path: Path, follow: Follow)
     assert len(read(run, "mean").Tensors("config")) == 1
 
 
+def test_files_of_one_second_are_read_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    for step in range(12):
+        file = EventFile(tmp_path)
+        file.add(step, events.scalars({"a": float(step)}))
+        file.close()
+    assert [event.step for event in EventAccumulator(str(tmp_path)).Reload().Scalars("a")] == list(range(12))
+
+
 def test_texts_say_what_was_asked_for_and_what_came_of_it(tmp_path: Path, follow: Follow) -> None:
     run = write_run(tmp_path, [0.0, 0.0], *PPO, "replicas=2")
     run.overrides_yaml.write_text("[algo=ppo, 'env=cartpole', 'data.path=my file']")
@@ -222,6 +232,26 @@ def test_action_values_are_histograms_of_each_replica_and_of_all(tmp_path: Path,
     whole = [tensor_util.make_ndarray(e.tensor_proto) for e in read(run, "mean").Tensors("eval/q")]
     assert [each[:, 2].sum() for each in whole] == [3.0, 2.0]
     assert read(run, "mean").SummaryMetadata("eval/q").plugin_data.plugin_name == "histograms"
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [2.0, 2.0],
+        [1.0, 1.0 + 2.3e-16],  # equal but for rounding, as in a table of values
+        [1e17, 1e17 + 16.0, 1e17 + 32.0],
+        [-1.7e308, 0.0, 1.7e308],
+        [5e-324, 0.0],
+        [3.4e38, -3.4e38],
+    ],
+)
+def test_a_histogram_of_any_finite_numbers(values: list[float], tmp_path: Path, follow: Follow) -> None:
+    run = write_run(tmp_path, [0.0], *PPO)
+    follow(run).listener.distribution(np.array([5]), np.array([True]), {"eval/q": np.array([values])})
+    buckets = histogram(run, "seed=1", "eval/q")
+    assert np.isfinite(buckets).all() and buckets[:, 2].sum() == len(values)
+    assert (buckets[0, 0], buckets[-1, 1]) == (min(values), max(values))
+    assert (buckets[:-1, 1] == buckets[1:, 0]).all()
 
 
 def png(width: int, height: int) -> bytes:
