@@ -93,10 +93,11 @@ class Guarded(Listener):
         self._tell("close", summary)
 
     def _tell(self, method: str, *arguments: Any) -> Any:
-        if self._left_out:
+        call = getattr(self._inner, method, None)  # each may be left out, without the base class too
+        if self._left_out or call is None:
             return None
         try:
-            return getattr(self._inner, method)(*arguments)
+            return call(*arguments)
         except Exception as error:
             self._left_out = True
             self._say(f"listener {self._name} is left out: {method} raised {type(error).__name__}: {error}")

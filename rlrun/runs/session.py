@@ -231,9 +231,9 @@ class Session:
         if not healthy.any():
             return
         found = self.evaluation.periodic(self.algo, self.clock.step)
-        values = {tag: value for tag, value in found.items() if value.ndim == 1}
+        values = {tag: value for tag, value in found.items() if np.ndim(value) < 2}
         self._write(healthy, values)
-        if samples := {tag: value for tag, value in found.items() if value.ndim == 2}:
+        if samples := {tag: value for tag, value in found.items() if np.ndim(value) == 2}:
             for listener in self.listeners.values():
                 listener.distribution(self.clock.step, healthy, samples)
         tag, mode = self.evaluation.best or ("eval/return", "max")

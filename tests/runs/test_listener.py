@@ -25,7 +25,7 @@ from rlrun.runs import log
 from rlrun.runs.checkpoint import CheckpointError
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.identity import job_hash
-from rlrun.runs.listener import Listener
+from rlrun.runs.listener import Guarded, Listener
 from rlrun.runs.log import MetricsFile
 from rlrun.runs.run import execute
 from rlrun.runs.tensorboard import TensorBoard
@@ -156,6 +156,21 @@ def test_order_of_calls(example: Path, monkeypatch: pytest.MonkeyPatch, tmp_path
     assert calls[:2] == ["open", "rewind"] and calls[-2:] == ["mark", "close"]
     assert set(calls[2:-2]) == {"record", "distribution"} and not said
     assert run.summary()["env_steps"] == 2 * 400
+
+
+def test_each_method_may_be_left_out() -> None:
+    """Also by a class that is no Listener."""
+    said: list[str] = []
+    records: list[float] = []
+    plain = SimpleNamespace(record=lambda step, due, values: records.append(values["a"][0]))
+    listener = Guarded("plain", plain, said.append)  # type: ignore[arg-type]
+    step, due = np.array([1]), np.array([True])
+    listener.rewind(0, 0)
+    listener.record(step, due, arrays(a=2.0))
+    listener.distribution(step, due, {"eval/q": np.ones((1, 3))})
+    assert listener.mark() == 0
+    listener.close(None)
+    assert records == [2.0] and not said
 
 
 @pytest.mark.parametrize("fails", ["open", "rewind", "record", "distribution", "mark", "close"])
