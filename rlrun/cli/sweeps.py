@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rlrun.sweeps.sweep import Swept
 
 _IMPORTING = ("imports", "env.allow_import", "hydra.searchpath")  # keys that lead to code
-_DIRECTION = "hydra.sweeper.direction"
 USAGE = """\
 usage: rlrun sweep KEY=VALUE,VALUE ...   the same as rlrun -m: each combination is a run
        rlrun sweep resume FOLDER         go on with a sweep; so does the command that began it
@@ -68,7 +67,7 @@ def begin(overrides: list[str], options: Options, as_json: bool) -> int | list[s
     Raises:
         ConfigError: the sweep cannot be read, or should not be begun.
     """
-    from rlrun.config.sweep import sweep
+    from rlrun.config.sweep import DIRECTION, sweep
     from rlrun.sweeps.check import checked
     from rlrun.sweeps.sweep import begin
 
@@ -78,12 +77,12 @@ def begin(overrides: list[str], options: Options, as_json: bool) -> int | list[s
     if options.jobs or options.name or options.retry_failed:
         raise ConfigError(f"{options.told()} is of no use where Hydra runs the sweep")
     checked(asked, asked.folder, options.config_dir, yes=options.yes)
-    if asked.upward or any(word.startswith(_DIRECTION) for word in overrides):
+    if not asked.turned:
         return overrides
     from rlrun.runs.log import say
 
-    say(f"{_DIRECTION}=maximize: scores are better the higher they are")
-    return [*overrides, f"{_DIRECTION}=maximize"]
+    say(f"{DIRECTION}=maximize: scores are better the higher they are")
+    return [*overrides, f"{DIRECTION}=maximize"]
 
 
 def resume(arguments: list[str], as_json: bool) -> int:
@@ -97,13 +96,16 @@ def resume(arguments: list[str], as_json: bool) -> int:
     args = parser.parse_args(rest)
     if options.name:
         raise ConfigError("sweep= names a new sweep's folder", USAGE.splitlines()[1].strip())
-    for word in args.launcher:
-        if not word.lstrip("+~").startswith(("hydra/launcher=", "hydra.launcher.")):
-            raise ConfigError(
-                f"{word}: a sweep's jobs are what they are", "give the command that began it more"
-            )
+    from rlrun.config.sweep import of_launcher
     from rlrun.sweeps.folder import SweepFolder
     from rlrun.sweeps.sweep import go_on
+
+    for word in args.launcher:
+        if not of_launcher(word):
+            raise ConfigError(
+                f"{word} changes no sweep that has begun",
+                "more jobs join it by the command that began it, with more values",
+            )
 
     folder = SweepFolder.at(Path(args.folder))
     if not folder.jobs:

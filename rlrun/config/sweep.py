@@ -29,6 +29,7 @@ LAUNCHERS = {
     "ray": ("hydra_plugins.hydra_ray_launcher", "ray"),
 }
 _SWEEPERS = {"optuna": ("hydra_plugins.hydra_optuna_sweeper", "optuna")}  # that choose the values
+DIRECTION = "hydra.sweeper.direction"  # in which such a one looks
 _SUBDIR = "${hydra:job.num}"  # of Hydra's own naming, in config.yaml
 _VALUES = 100  # of a key, that are tried one by one
 
@@ -87,7 +88,7 @@ class Sweep:
     named: bool
     foreign: bool  # a sweeper, a callback or names of Hydra's are asked for: Hydra runs it
     search: bool = False  # a sweeper chooses the values, as few or as many as it likes
-    upward: bool = True  # what it looks for is the highest score
+    turned: bool = False  # it would look for the lowest score, which nobody has asked for
     launcher: str = "basic"
     params: Mapping[str, Any] = field(default_factory=dict)  # of the launcher
 
@@ -145,10 +146,16 @@ def sweep(overrides: Sequence[str], config_dir: str | None = None) -> Sweep:
     fixed = [*(word for word in more_fixed if word.partition("=")[0] not in told), *fixed]
     if foreign:
         folder /= re.sub(r"\$\{.*\}", "0", str(raw["subdir"]))
-    fixed = [word for word in fixed if not word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))]
+    fixed = [word for word in fixed if not of_launcher(word)]
     params = {name: value for name, value in given.items() if name != "_target_"}
-    upward = getattr(direction, "name", direction) != "minimize"
-    return Sweep(fixed, axes, folder, named, foreign, search, upward, launcher, params)
+    turned = getattr(direction, "name", direction) == "minimize"
+    turned &= not any(word.lstrip("+").startswith(f"{DIRECTION}=") for word in fixed)
+    return Sweep(fixed, axes, folder, named, foreign, search, turned, launcher, params)
+
+
+def of_launcher(word: str) -> bool:
+    """Whether an override chooses a launcher, or says how it works."""
+    return word.lstrip("+~").startswith(("hydra/launcher", "hydra.launcher"))
 
 
 def _require_plugin(words: Sequence[str]) -> None:

@@ -157,7 +157,8 @@ _FILM = "rlrun play RUN films a trained agent"
 _SAVED = "policies and checkpoints are always saved: rlrun play RUN, rlrun resume RUN, rlrun.load(RUN)"
 _SWEEP = "a sweep is -m and values with commas: rlrun -m algo=dqn,ppo seed=1,6"
 _SEARCH = (
-    "a search is Optuna's: rlrun -m hydra/sweeper=optuna 'algo.gamma=interval(0.9,0.999)' (docs/sweeps.md)"
+    "a search is Optuna's (pip install 'rlrun[optuna]'): "
+    "rlrun -m hydra/sweeper=optuna 'algo.gamma=interval(0.9,0.999)' hydra.sweeper.n_trials=30"
 )
 _TRAIN = "training has no verb: rlrun algo=ppo env=cartpole"
 _KEYS = "every hyper-parameter is a key: algo.gamma=0.98; rlrun describe NAME shows those of one"

@@ -80,8 +80,7 @@ def begin(asked_for: Sweep, options: Options) -> Swept:
         ConfigError: before anything is written; also where Hydra itself is asked to run it.
         Stopped: by a signal; what was trained is saved.
     """
-    if asked_for.foreign:
-        raise ConfigError("a sweeper, a callback or names of Hydra's are for its own application: rlrun -m")
+    _require_own(asked_for)
     path = place(asked_for, options.name)
     room = checked(asked_for, path, options.config_dir, yes=options.yes)
     folder = SweepFolder.at(path)
@@ -92,8 +91,17 @@ def go_on(folder: SweepFolder, options: Options) -> Swept:
     """Do the jobs of a sweep's folder that are not done yet, on this machine unless a launcher is named."""
     first = next(iter(folder.jobs.values()))
     asked_for = sweep([*first.words, *options.launcher], options.config_dir)
+    _require_own(asked_for)
     room = checked(asked_for, folder.path, options.config_dir)
     return _do(folder, (), room, options, asked_for)
+
+
+def _require_own(asked_for: Sweep) -> None:
+    """ConfigError where Hydra itself is asked to run it."""
+    if asked_for.foreign:
+        raise ConfigError(
+            "a sweeper, callback, launcher or names of Hydra's are for its own application: rlrun -m"
+        )
 
 
 def place(asked_for: Sweep, name: str | None) -> Path:

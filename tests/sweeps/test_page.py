@@ -34,7 +34,7 @@ def test_a_command_is_a_sweep(command: str) -> None:
             return
     asked = sweep(words)
     if asked.search:
-        assert asked.foreign and not asked.upward and len(asked.axes) == 2
+        assert asked.foreign and asked.turned and len(asked.axes) == 2
         return
     assert len(asked) in (4, 16) and not asked.foreign
     if launcher := re.search(r"hydra/launcher=(\w+)", command):

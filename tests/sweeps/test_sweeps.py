@@ -248,6 +248,11 @@ def test_a_launcher_does_the_same_jobs(launcher: str, here: Path) -> None:
     assert cli.main(resume) == 0
     assert (folder.path / "seed-1" / "summary.json").is_file() and "median" in logs[0].read_text()
     assert cli.main([*resume, "seed=3"]) == 2
+    recipe = here / "conf" / "hydra" / "launcher" / "theirs.yaml"
+    recipe.parent.mkdir(parents=True)
+    recipe.write_text("_target_: some.where.Launcher\n")
+    for unknown in ("nope", "theirs"):
+        assert cli.main([*resume[:-1], f"hydra/launcher={unknown}"]) == 2
 
 
 @pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="it is installed")
