@@ -10,13 +10,11 @@ import math
 import operator
 import re
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rlrun.config.keys import EnvError
+from rlrun.config.keys import EnvError, raised_at
 from rlrun.spaces import Box, Discrete, MultiDiscrete, Space, allows
 
 if TYPE_CHECKING:
@@ -49,8 +47,8 @@ def fault(error: BaseException, env: str, where: str) -> EnvError:
 def told(error: BaseException) -> str:
     """An exception and the line of code that raised it, in one line."""
     name, text = type(error).__name__, text_of(error)
-    places = [f"{Path(f.f_code.co_filename).name}:{line}" for f, line in walk_tb(error.__traceback__)]
-    return (f"{name}: {text}" if text else name) + (f" ({places[-1]})" if places else "")
+    place = raised_at(error)
+    return (f"{name}: {text}" if text else name) + (f" ({place})" if place else "")
 
 
 def text_of(error: BaseException) -> str:

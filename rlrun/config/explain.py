@@ -6,8 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from pathlib import Path
-from traceback import walk_tb
 from typing import Any
 
 import yaml
@@ -21,7 +19,7 @@ from omegaconf.errors import (
 )
 
 from rlrun.config import catalog
-from rlrun.config.keys import ConfigError, hints, meaning, rewritten, unknown_key, words
+from rlrun.config.keys import ConfigError, hints, meaning, raised_at, rewritten, unknown_key, words
 from rlrun.config.run import GROUPS, REGISTERED
 from rlrun.config.vocabulary import advice, hint, near
 
@@ -93,10 +91,8 @@ def explain(error: BaseException, overrides: Sequence[str] = ()) -> ConfigError:
 def stumbled(error: BaseException) -> ConfigError:
     """An error that Hydra does not mean to raise."""
     words = [type(error).__name__, *str(error).splitlines()[:1]]
-    places = [f"{Path(frame.f_code.co_filename).name}:{line}" for frame, line in walk_tb(error.__traceback__)]
-    return ConfigError(
-        f"Hydra cannot do this: {': '.join(words)}", *(f"raised at {at}" for at in places[-1:])
-    )
+    place = raised_at(error)
+    return ConfigError(f"Hydra cannot do this: {': '.join(words)}", f"raised at {place}" if place else "")
 
 
 def _unreadable(override: str, message: str) -> ConfigError:

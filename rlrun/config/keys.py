@@ -12,6 +12,8 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import Field, field, fields, is_dataclass
 from functools import cache
+from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 
 from rlrun.config.vocabulary import hint
@@ -32,6 +34,12 @@ class ConfigError(ValueError):
     def __init__(self, *lines: str) -> None:
         self.lines = [printable(line) for text in lines for line in text.splitlines() if line][:_LINES]
         super().__init__("\n".join(self.lines))
+
+
+def raised_at(error: BaseException) -> str:
+    """The file and line that raised an exception, env.py:12; '' where none did."""
+    places = [f"{Path(frame.f_code.co_filename).name}:{line}" for frame, line in walk_tb(error.__traceback__)]
+    return places[-1] if places else ""
 
 
 class EnvError(RuntimeError):

@@ -28,25 +28,28 @@ def differing(configs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     told: list[dict[str, Any]] = [{} for _ in configs]
     for group in groups:
         # A preset comes with the algorithm and the env: it is told where not all of those have it.
-        rivals = ("algo", "env") if group == "tuned" else ()
-        chosen: dict[tuple[Any, ...], set[Any]] = {}
-        for each in choices:
-            chosen.setdefault(tuple(map(each.get, rivals)), set()).add(each.get(group))
-        for which, each in zip(told, choices, strict=True):
-            if group in each and len(chosen[tuple(map(each.get, rivals))]) > 1:
+        among = ("algo", "env") if group == "tuned" else ()
+        varied = _varied([each.get(group) for each in choices], choices, among)
+        for which, each, varies in zip(told, choices, varied, strict=True):
+            if varies and group in each:
                 which[group] = each[group]
     flats = [flat(config) for config in configs]
     for key in dict.fromkeys(key for each in flats for key in each):
-        shared = ("algo", "env", key.partition(".")[0])
-        alike: dict[tuple[Any, ...], set[str]] = {}
         values = [json.dumps(each[key], sort_keys=True) if key in each else "" for each in flats]
-        kinds = [tuple(each.get(group) for group in shared) for each in choices]
-        for kind, value in zip(kinds, values, strict=True):
-            alike.setdefault(kind, set()).add(value)
-        for which, each, kind in zip(told, flats, kinds, strict=True):
-            if key in each and len(alike[kind]) > 1:
+        varied = _varied(values, choices, ("algo", "env", key.partition(".")[0]))
+        for which, each, varies in zip(told, flats, varied, strict=True):
+            if varies and key in each:
                 which[key] = each[key]
     return told
+
+
+def _varied(values: Sequence[Any], choices: Sequence[Mapping[str, Any]], among: Sequence[str]) -> list[bool]:
+    """For each config whether the values differ among those that choose the same in the groups `among`."""
+    kinds = [tuple(each.get(group) for group in among) for each in choices]
+    alike: dict[tuple[Any, ...], set[Any]] = {}
+    for kind, value in zip(kinds, values, strict=True):
+        alike.setdefault(kind, set()).add(value)
+    return [len(alike[kind]) > 1 for kind in kinds]
 
 
 def names(configs: Sequence[Mapping[str, Any]], told: Sequence[Mapping[str, Any]] | None = None) -> list[str]:
