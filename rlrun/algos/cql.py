@@ -83,7 +83,7 @@ class CQLConfig(SequenceConfig, GradientConfig):
 
     def dqn(self) -> DQNConfig:
         priority, epsilon = PriorityConfig(0.0, 0.0, 0.0), EpsilonConfig("constant", 0.0, 0.0, 0.0)
-        own = {"sampling": "uniform", "priority": priority, "epsilon": epsilon}
+        own = {"sampling": "uniform", "priority": priority, "epsilon": epsilon, "clip_targets": False}
         return self._like(DQNConfig, vars(self.discrete) | own)
 
     def sac(self) -> SACConfig:

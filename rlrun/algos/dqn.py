@@ -23,6 +23,7 @@ from rlrun.parts.numbers import number
 from rlrun.parts.offpolicy import ReplayConfig, TargetSync
 from rlrun.parts.prioritized import PrioritizedReplay, PriorityConfig, importance, priority
 from rlrun.parts.replay import Draw, Replay
+from rlrun.parts.return_bounds import ReturnBounds
 from rlrun.parts.return_scale import ReturnScale
 from rlrun.parts.returns import n_step
 from rlrun.parts.schedules import schedule
@@ -42,6 +43,7 @@ class DQNConfig(ReplayConfig, GradientConfig):
     double: bool = key("choose the next action with the online network")
     dueling: bool = key("split the head into a value and advantages")
     loss: str = key("the error's loss", choices=("huber", "mse"))
+    clip_targets: bool = key("targets stay within what rewards like those so far could pay for ever")
     sampling: str = key(
         "how a minibatch is drawn: at random, as one stretch of time, or by error",
         choices=("uniform", "sequential", "prioritized"),
@@ -87,6 +89,7 @@ class DQN(Algorithm):
         "rng": "random",
         "sync": "optimizer",
         "return_scale": "own",
+        "bounds": "own",
     }
 
     def __init__(self, spec: Spec, config: DQNConfig, model: Any) -> None:
@@ -96,6 +99,7 @@ class DQN(Algorithm):
 
         self.gamma = number(config.gamma, spec, dtype="float64")
         self.return_scale = ReturnScale(spec, config.gamma, config.reward_scale)
+        self.bounds = ReturnBounds(spec, config.gamma, config.clip_targets)
         self.eta = number(config.priority.eta, spec, 2)
         heads = [nn.Head(self.actions, 1.0)]
         init = Stream(spec.seeds, "init")
@@ -144,6 +148,7 @@ class DQN(Algorithm):
     def update(self, rollout: Rollout, *, step: np.ndarray) -> dict[str, Tensor]:
         self.net.update_normalizer(rollout.obs, rollout.valid, nn.ENOUGH)
         self.return_scale.take_in(rollout, step)
+        self.bounds.take_in(rollout)
         self.replay.add(rollout)
         self.sync.collected(rollout)
         if len(self.replay) < max(self.config.learning_starts, 1) or self.replay.size < self.length:
@@ -185,7 +190,7 @@ class DQN(Algorithm):
         else:
             next_value = v.next_target_q.amax(-1)
         scale = self.return_scale.scale
-        target_q = scale * v.total + v.discount * next_value
+        target_q = self.bounds.clip(scale * v.total + v.discount * next_value, scale)
         kind = torch.nn.functional.huber_loss if self.config.loss == "huber" else torch.nn.functional.mse_loss
         loss = kind(q, target_q, reduction="none")
         penalty = self.penalty(v.q, q)

@@ -23,6 +23,7 @@ from rlrun.config.run import GROUPS, RunConfig, StopConfig, check
 
 _NO_STOP = dict.fromkeys(f.name for f in fields(StopConfig))
 _PROCESSES = {"workers": 1, "timeout": 60.0}  # of envs: how they are stepped, and no bit of what they do
+_LATER = {"reinforce": {"normalize_returns": False}, "dqn": {"clip_targets": False}}  # keys of algorithms
 _MAX_DEPTH, _MAX_NODES, _MAX_TEXT = 16, 100_000, 4096
 
 
@@ -71,8 +72,8 @@ def from_dict(data: Any) -> RunConfig:
         data["stop"] = _NO_STOP | stop
     if isinstance(env := data.get("env"), dict) and env.get("kind") == "gym":
         data["env"] = _PROCESSES | env
-    if isinstance(algo := data.get("algo"), dict) and algo.get("kind") == "reinforce":
-        data["algo"] = {"normalize_returns": False} | algo
+    if isinstance(algo := data.get("algo"), dict):
+        data["algo"] = _LATER.get(str(algo.get("kind")), {}) | algo
     members = {group: _member(data.get(group, {}), group, group) for group in GROUPS}
     listeners = _section(data["listener"], "listener")
     members["listener"] = {

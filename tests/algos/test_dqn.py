@@ -89,6 +89,21 @@ def test_targets_and_losses_by_hand(
     torch.testing.assert_close(mean, torch.full((2,), target**2 if loss == "mse" else huber).double())
 
 
+@pytest.mark.parametrize("model", [MLP, LSTM])
+@pytest.mark.parametrize("value, bound", [(1000.0, 2.0), (-1000.0, -0.5)])
+def test_targets_stay_within_what_rewards_can_pay(model: Any, value: float, bound: float) -> None:
+    algo = make(model)
+    constant(algo.net, 0.0, 0.0, 0.0)
+    constant(algo.target, value, value, value)
+    steps = 3 if model is LSTM else 1
+    batch, far = with_memory(algo, rollout(steps, 1.0)), torch.zeros(2, steps, 4).double()
+    free = algo.loss(batch, BETA)[2]
+    torch.testing.assert_close(free, far - SCALE - GAMMA * value)  # nothing is known yet
+    algo.bounds.take_in(rollout(3, [1.0, -0.5, 2.0]))
+    torch.testing.assert_close(algo.loss(batch, BETA)[2], far - SCALE * bound / (1.0 - GAMMA))
+    torch.testing.assert_close(make(model, clip_targets=False).bounds.clip(far, far), far)
+
+
 @pytest.mark.parametrize("loss", ["huber", "mse"])
 def test_importance_weights_are_inside_the_loss(loss: str) -> None:
     """(N p)^-beta over its maximum, for every element: large errors, where Huber's is linear, too."""

@@ -1,0 +1,63 @@
+"""What no return can be beyond: the least and the largest reward so far, earned for ever.
+
+A network that comes to think too much of a few states teaches that to all others. Clipping targets
+to what rewards can pay, r / (1 - gamma), ends this; it is how Andrychowicz et al. trained critics
+("Hindsight experience replay", 2017, appendix A), there with a task's known rewards.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rlrun import nn
+from rlrun.core import Rollout, Spec
+from rlrun.lazy import torch
+from rlrun.parts.numbers import number
+from rlrun.state import Stateful
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FAR = 1e-9  # what a discount factor is below 1 at least: with none there is no bound
+
+
+class ReturnBounds(Stateful):
+    """The rewards [R, 1, 1] between which all were so far, and 0: an episode may end at any time.
+
+    As long as none has been seen nothing is known, and nothing bounded.
+    """
+
+    def __init__(self, spec: Spec, gamma: Any, on: bool = True) -> None:
+        """`gamma` as a config has it, a number or an array [R]; what is not `on` bounds nothing."""
+        self.on = on
+        if not on:
+            return
+        dtype = getattr(torch, spec.dtype)
+        unknown = torch.full((spec.replicas, 1, 1), math.inf, dtype=dtype, device=spec.device)
+        self.low, self.high = -unknown, unknown
+        self.horizon = number(1.0 / np.maximum(1.0 - gamma, _FAR), spec, 3)
+
+    @property
+    def saved(self) -> Mapping[str, str]:  # type: ignore[override]
+        return {"low": "optimizer", "high": "optimizer"} if self.on else {}
+
+    def take_in(self, rollout: Rollout) -> None:
+        """Look at the rewards [R, T, N] that count."""
+        if not self.on:
+            return
+        xp, (reward, counts, low, high) = nn.arrays(rollout.reward, rollout.valid, self.low, self.high)
+        reward = xp.where(counts & xp.isfinite(reward), reward, 0.0)
+        least, most = xp.amin(reward, (1, 2)), xp.amax(reward, (1, 2))
+        low[:, 0, 0] = xp.minimum(xp.where(xp.isinf(low[:, 0, 0]), 0.0, low[:, 0, 0]), least)
+        high[:, 0, 0] = xp.maximum(xp.where(xp.isinf(high[:, 0, 0]), 0.0, high[:, 0, 0]), most)
+
+    def clip(self, target: Tensor, scale: Tensor) -> Tensor:
+        """Targets [R, ...] of rewards that were multiplied by `scale` [R, 1, 1]."""
+        if not self.on:
+            return target
+        reach = scale * self.horizon
+        return target.clamp(self.low * reach, self.high * reach)
