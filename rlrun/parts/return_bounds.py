@@ -7,7 +7,6 @@ to what rewards can pay, r / (1 - gamma), ends this; it is how Andrychowicz et a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +25,10 @@ _FAR = 1e-9  # what a discount factor is below 1 at least: with none there is no
 
 
 class ReturnBounds(Stateful):
-    """The rewards [R, 1, 1] between which all were so far, and 0: an episode may end at any time.
+    """What the rewards so far, earned for ever, come to at least and at most: [R, 1, 1].
 
-    As long as none has been seen nothing is known, and nothing bounded.
+    0 is always between the two: an episode may end at any time. As long as no reward has been
+    seen nothing is known, and nothing bounded.
     """
 
     def __init__(self, spec: Spec, gamma: Any, on: bool = True) -> None:
@@ -37,9 +37,10 @@ class ReturnBounds(Stateful):
         if not on:
             return
         dtype = getattr(torch, spec.dtype)
-        unknown = torch.full((spec.replicas, 1, 1), math.inf, dtype=dtype, device=spec.device)
+        unknown = torch.full((spec.replicas, 1, 1), np.inf, dtype=dtype, device=spec.device)
         self.low, self.high = -unknown, unknown
-        self.horizon = number(1.0 / np.maximum(1.0 - gamma, _FAR), spec, 3)
+        horizon = number(1.0 / np.maximum(1.0 - gamma, _FAR), spec, 3)
+        self.horizon = torch.as_tensor(horizon, dtype=dtype, device=spec.device)
 
     @property
     def saved(self) -> Mapping[str, str]:  # type: ignore[override]
@@ -49,17 +50,17 @@ class ReturnBounds(Stateful):
         """Look at the rewards [R, T, N] that count."""
         if not self.on:
             return
-        xp, (reward, counts, low, high) = nn.arrays(rollout.reward, rollout.valid, self.low, self.high)
-        if xp is np and np.count_nonzero((low <= reward) & (reward <= high) & (low > -np.inf)) == reward.size:
+        tensors = rollout.reward, rollout.valid, self.low, self.high, self.horizon
+        xp, (reward, counts, low, high, horizon) = nn.arrays(*tensors)
+        total = reward * horizon
+        if xp is np and np.count_nonzero((low <= total) & (total <= high) & (low > -np.inf)) == total.size:
             return  # nothing new, as nearly always
-        reward = xp.where(counts & xp.isfinite(reward), reward, 0.0)
-        least, most = xp.amin(reward, (1, 2)), xp.amax(reward, (1, 2))
-        low[:, 0, 0] = xp.minimum(xp.where(xp.isinf(low[:, 0, 0]), 0.0, low[:, 0, 0]), least)
-        high[:, 0, 0] = xp.maximum(xp.where(xp.isinf(high[:, 0, 0]), 0.0, high[:, 0, 0]), most)
+        total = xp.where(counts & xp.isfinite(total), total, 0.0)
+        low[:, 0, 0] = xp.minimum(xp.where(xp.isinf(low[:, 0, 0]), 0.0, low[:, 0, 0]), xp.amin(total, (1, 2)))
+        high[:, 0, 0] = xp.maximum(
+            xp.where(xp.isinf(high[:, 0, 0]), 0.0, high[:, 0, 0]), xp.amax(total, (1, 2))
+        )
 
     def clip(self, target: Tensor, scale: Tensor) -> Tensor:
         """Targets [R, ...] of rewards that were multiplied by `scale` [R, 1, 1]."""
-        if not self.on:
-            return target
-        reach = scale * self.horizon
-        return target.clamp(self.low * reach, self.high * reach)
+        return target.clamp(self.low * scale, self.high * scale) if self.on else target
