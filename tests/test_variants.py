@@ -28,6 +28,8 @@ def others(config: RunConfig, key: str, count: int, factors: tuple[float, ...]) 
     if isinstance(own, int):
         return [own + k for k in range(1, count + 1)]
     near = [own * f for f in factors] if own else [0.5, 0.6, 0.7, 1.5, 1.6, 1.7]
+    if factors == FAR and own < 0.05:  # a rare act made rarer still leaves no trace in so few updates
+        near.reverse()
     return [v for v in near if not violations(vary(config.algo, [{key: v}]))][:count]
 
 

@@ -96,7 +96,7 @@ def test_runs_that_differ_in_seeds_and_places_alone_are_one_experiment(tmp_path:
     assert other["median"] == 9.0 and other["n"] == 1 and other["interval"] is None
     assert pooled["median"] == 2.0 and pooled["n"] == 3 and len(pooled["runs"]) == 3
     assert pooled["seconds"] == 4.5 and pooled["steps_per_second"] == round(4 * 3000 / 4.5, 1)
-    assert [row["name"] for row in (other, pooled)] == ["dqn gamma=0.5", "dqn gamma=0.99"]
+    assert [row["name"] for row in (other, pooled)] == ["dqn gamma=0.5", "dqn gamma=0.995"]
     assert other["keys"] == {"algo.gamma": 0.5}
 
 
