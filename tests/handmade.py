@@ -74,3 +74,9 @@ def constant(network: Any, *values: float) -> None:
         parameter.data.zero_()
     bias = network.head.layers[-1].bias.data
     bias.copy_(bias.new_tensor(values).expand_as(bias))
+
+
+def rewards(reward: torch.Tensor, first: Any = False, valid: Any = True) -> Rollout:
+    """A rollout of which nothing but the rewards [R, T, N], and which of them count, is of account."""
+    flags = [torch.as_tensor(each).expand(reward.shape).clone() for each in (False, False, first, valid)]
+    return Rollout(reward, reward, reward, *flags[:2], reward, *flags[2:])

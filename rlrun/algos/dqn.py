@@ -43,7 +43,7 @@ class DQNConfig(ReplayConfig, GradientConfig):
     double: bool = key("choose the next action with the online network")
     dueling: bool = key("split the head into a value and advantages")
     loss: str = key("the error's loss", choices=("huber", "mse"))
-    clip_targets: bool = key("targets stay within what rewards like those so far could pay for ever")
+    clip_targets: bool = key("targets stay within r / (1 - gamma) of the least and the largest reward so far")
     sampling: str = key(
         "how a minibatch is drawn: at random, as one stretch of time, or by error",
         choices=("uniform", "sequential", "prioritized"),

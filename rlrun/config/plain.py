@@ -23,7 +23,8 @@ from rlrun.config.run import GROUPS, RunConfig, StopConfig, check
 
 _NO_STOP = dict.fromkeys(f.name for f in fields(StopConfig))
 _PROCESSES = {"workers": 1, "timeout": 60.0}  # of envs: how they are stepped, and no bit of what they do
-_LATER = {"reinforce": {"normalize_returns": False}, "dqn": {"clip_targets": False}}  # keys of algorithms
+# Keys that algorithms did not have at first, and what they did without.
+_LATER = {"reinforce": {"normalize_returns": False}, "dqn": {"clip_targets": False}}
 _MAX_DEPTH, _MAX_NODES, _MAX_TEXT = 16, 100_000, 4096
 
 

@@ -21,7 +21,7 @@ from rlrun.state import Stateful
 if TYPE_CHECKING:
     from torch import Tensor
 
-_FAR = 1e-9  # what a discount factor is below 1 at least: with none there is no bound
+_LEAST = 1e-9  # that a discount factor is below 1: where nothing is discounted nothing is bounded
 
 
 class ReturnBounds(Stateful):
@@ -39,7 +39,7 @@ class ReturnBounds(Stateful):
         dtype = getattr(torch, spec.dtype)
         unknown = torch.full((spec.replicas, 1, 1), np.inf, dtype=dtype, device=spec.device)
         self.low, self.high = -unknown, unknown
-        horizon = number(1.0 / np.maximum(1.0 - gamma, _FAR), spec, 3)
+        horizon = number(1.0 / np.maximum(1.0 - gamma, _LEAST), spec, 3)
         self.horizon = torch.as_tensor(horizon, dtype=dtype, device=spec.device)
 
     @property
@@ -55,11 +55,10 @@ class ReturnBounds(Stateful):
         total = reward * horizon
         if xp is np and np.count_nonzero((low <= total) & (total <= high) & (low > -np.inf)) == total.size:
             return  # nothing new, as nearly always
-        total = xp.where(counts & xp.isfinite(total), total, 0.0)
-        low[:, 0, 0] = xp.minimum(xp.where(xp.isinf(low[:, 0, 0]), 0.0, low[:, 0, 0]), xp.amin(total, (1, 2)))
-        high[:, 0, 0] = xp.maximum(
-            xp.where(xp.isinf(high[:, 0, 0]), 0.0, high[:, 0, 0]), xp.amax(total, (1, 2))
-        )
+        total = xp.where(counts & xp.isfinite(reward), total, 0.0)
+        for bound, pick, new in ((low, xp.minimum, xp.amin), (high, xp.maximum, xp.amax)):
+            so_far = xp.where(xp.isinf(bound), 0.0, bound)  # infinite: nothing was known
+            bound[...] = pick(so_far, new(total, (1, 2))[:, None, None])
 
     def clip(self, target: Tensor, scale: Tensor) -> Tensor:
         """Targets [R, ...] of rewards that were multiplied by `scale` [R, 1, 1]."""

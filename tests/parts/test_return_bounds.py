@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from handmade import rewards
 from torch import Tensor
 
-from rlrun.core import Rollout, Spec
+from rlrun import nn
+from rlrun.core import Spec
 from rlrun.parts.return_bounds import ReturnBounds
 from rlrun.spaces import Discrete
 
@@ -18,25 +20,25 @@ FAR = 2.0**40  # a number that every float has
 ONE = torch.ones(2, 1, 1).double()
 
 
-def rewards(reward: Tensor, valid: Tensor | None = None) -> Rollout:
-    blank = torch.zeros(reward.shape, dtype=torch.bool)
-    return Rollout(reward, reward, reward, blank, blank, reward, blank, ~blank if valid is None else valid)
-
-
 def reach(bounds: ReturnBounds, scale: Tensor = ONE) -> tuple[Tensor, Tensor]:
     """The least and the largest target [R] that is let through."""
     far = torch.full((2, 1, 1), FAR).double()
     return bounds.clip(-far, scale).flatten(), bounds.clip(far, scale).flatten()
 
 
-def test_they_are_those_of_the_rewards_that_counted_and_of_nothing() -> None:
+@pytest.mark.parametrize("where", ["numpy", "torch"])
+def test_they_are_those_of_the_rewards_that_counted_and_of_nothing(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A slow reference over rollouts, for replicas whose rewards are of different sizes and signs."""
+    if where == "torch":  # as on a GPU
+        monkeypatch.setattr(nn, "arrays", lambda *tensors: (torch, list(tensors)))
     generator, bounds = torch.Generator().manual_seed(0), ReturnBounds(SPEC, 0.9)
     low, high = np.zeros(2), np.zeros(2)
     for _ in range(4):
         reward = torch.rand(2, 5, 3, generator=generator).double() * torch.tensor([[[100.0]], [[-3.0]]])
         valid = torch.rand(2, 5, 3, generator=generator) < 0.3
-        bounds.take_in(rewards(reward, valid))
+        bounds.take_in(rewards(reward, valid=valid))
         for r in range(2):
             for value in reward[r][valid[r]].tolist():
                 low[r], high[r] = min(low[r], value), max(high[r], value)

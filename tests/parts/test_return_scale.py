@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from handmade import rewards
 
 from rlrun import run
 from rlrun.config import ConfigError
 from rlrun.config.compose import compose
-from rlrun.core import Rollout, Spec
+from rlrun.core import Spec
 from rlrun.parts import return_scale
 from rlrun.parts.return_scale import ReturnScale
 from rlrun.runs.run import resume
@@ -20,11 +20,6 @@ from rlrun.spaces import Discrete
 from rlrun.testing.trial import Trial
 
 SPEC = Spec(Discrete(2), Discrete(2), 3, (1, 2), 100, dtype="float64")
-
-
-def rewards(reward: Tensor, first: Tensor, valid: Tensor) -> Rollout:
-    blank = torch.zeros_like(first)
-    return Rollout(reward, reward, reward, blank, blank, reward, first, valid)
 
 
 def test_it_is_the_deviation_of_the_running_discounted_return() -> None:
