@@ -284,6 +284,7 @@ SECTIONS: dict[str, list[Row]] = {
         row("algo=lstm_sac env=pendulum_masked replicas=3", "median >= -300", "worst >= -500"),
         row("algo=lstm_td3 env=pendulum_masked replicas=3", "median >= -300", "worst >= -500"),
         row("algo=lstm_ddpg env=pendulum_masked replicas=3", "median >= -300", "worst >= -500"),
+        row("algo=lstm_ppo env=pendulum_masked replicas=3", "median >= -400", "worst >= -700"),
         row("algo=sac env=pendulum_masked replicas=3 total_steps=5000", "best <= -700"),
         row("algo=td3 env=pendulum_masked replicas=3 total_steps=5000", "best <= -700"),
         row("algo=ddpg env=pendulum_masked replicas=3 total_steps=5000", "best <= -700"),
