@@ -462,11 +462,15 @@ def write_table(folders: dict[Row, Path], digest: str | None) -> int:
     return bad
 
 
+def asked(words: Iterable[str]) -> list[Row]:
+    return [row for row in ROWS if not words or any(word in row.command for word in words)]
+
+
 def main(words: Iterable[str], jobs: int, keep: bool) -> int:
     """Measure what is not measured yet, and write the table; how many rows are missing or fail."""
     digest = sources()
     folders = {row: folder_of(row) for row in ROWS}
-    chosen = [row for row in ROWS if not words or any(word in row.command for word in words)]
+    chosen = asked(words)
     missing: dict[Path, list[Row]] = {}  # rows that look at one run from several sides share it
     for row in chosen:
         if not finished(folders[row], None if keep else digest):
@@ -496,6 +500,6 @@ if __name__ == "__main__":
     if args.train is not None:
         train(args.train, args.folder)
     elif args.list:
-        print("\n".join(f"{', '.join(row.claims):32} rlrun {row.command}" for row in ROWS))
+        print("\n".join(f"{', '.join(row.claims):32} rlrun {row.command}" for row in asked(args.words)))
     else:
         raise SystemExit(bool(main(args.words, args.jobs, args.keep)))
