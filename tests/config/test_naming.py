@@ -77,10 +77,12 @@ def test_numbers_that_nobody_typed_are_short(values: list[float], expected: list
 
 
 def test_a_preset_is_told_where_not_all_of_its_kind_have_it() -> None:
-    tuned, plain_one = plain("algo=a2c", "env=cartpole"), plain("algo=a2c", "env=cartpole", "~tuned")
-    assert tuned["choices"]["tuned"] == "a2c_cartpole"
-    assert names([tuned, plain("algo=ppo", "env=cartpole")]) == ["a2c", "ppo"]
-    assert names([tuned, plain_one]) == ["a2c tuned=a2c_cartpole adam_eps=0.01", "a2c adam_eps=1e-05"]
+    words = ("algo=lstm_dqn", "env=recall")
+    tuned, plain_one = plain(*words), plain(*words, "~tuned")
+    assert tuned["choices"]["tuned"] == "lstm_dqn_recall"
+    assert names([tuned, plain("algo=lstm_ppo", "env=recall", "~tuned")]) == ["lstm_dqn", "lstm_ppo"]
+    expected = ["lstm_dqn tuned=lstm_dqn_recall total_steps=15000", "lstm_dqn total_steps=50000"]
+    assert names([tuned, plain_one]) == expected
 
 
 def test_names_are_never_the_same() -> None:

@@ -19,7 +19,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (conf / "tuned").mkdir(parents=True)
     (conf / "env").mkdir()
     line = "# @package _global_\n# Mine.\nalgo:\n  gamma: 0.123\n"
-    for name in ("ppo_cartpole", "ppo_MountainCar-v0", "a2c_series", "dqn_my_acrobot"):
+    for name in ("ppo_cartpole", "ppo_MountainCar-v0", "reinforce_series", "dqn_my_acrobot"):
         (conf / "tuned" / f"{name}.yaml").write_text(line)
     begin = "# Mine.\ndefaults:\n  - {}\n  - _self_\n{}\n"
     (conf / "env" / "my_acrobot.yaml").write_text(begin.format("gym", "id: Acrobot-v1"))
@@ -49,8 +49,8 @@ def test_a_recipe_that_builds_on_another_changes_what_both_change() -> None:
         ("algo=dqn env=gym env.id=Acrobot-v1", "dqn_my_acrobot"),
         ("algo=dqn env=my_acrobot", "dqn_my_acrobot"),
         ("algo=ppo env=my_acrobot", None),
-        ("algo=a2c env=synthetic eval=walk_forward", "a2c_series"),
-        ("algo=a2c env=my_prices eval=walk_forward", "a2c_series"),
+        ("algo=reinforce env=synthetic eval=walk_forward", "reinforce_series"),
+        ("algo=reinforce env=my_prices eval=walk_forward", "reinforce_series"),
         ("algo=reinforce env=cartpole", None),
     ],
 )
