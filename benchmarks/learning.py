@@ -462,7 +462,8 @@ def write_table(folders: dict[Row, Path], digest: str | None) -> int:
     return bad
 
 
-def asked(words: Iterable[str]) -> list[Row]:
+def rows_with(words: Iterable[str]) -> list[Row]:
+    """Those whose command has one of the words; all, where there are none."""
     return [row for row in ROWS if not words or any(word in row.command for word in words)]
 
 
@@ -470,7 +471,7 @@ def main(words: Iterable[str], jobs: int, keep: bool) -> int:
     """Measure what is not measured yet, and write the table; how many rows are missing or fail."""
     digest = sources()
     folders = {row: folder_of(row) for row in ROWS}
-    chosen = asked(words)
+    chosen = rows_with(words)
     missing: dict[Path, list[Row]] = {}  # rows that look at one run from several sides share it
     for row in chosen:
         if not finished(folders[row], None if keep else digest):
@@ -500,6 +501,6 @@ if __name__ == "__main__":
     if args.train is not None:
         train(args.train, args.folder)
     elif args.list:
-        print("\n".join(f"{', '.join(row.claims):32} rlrun {row.command}" for row in asked(args.words)))
+        print("\n".join(f"{', '.join(row.claims):32} rlrun {row.command}" for row in rows_with(args.words)))
     else:
         raise SystemExit(bool(main(args.words, args.jobs, args.keep)))
