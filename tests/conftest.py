@@ -1,6 +1,7 @@
 """What every test relies on: one thread, so that timings and bits are those of a run.
 
-Recorded functions are held against the plain ones again and again, in subprocesses too.
+Recorded functions are held against the plain ones again and again where every algorithm is tried, and
+every memory; elsewhere it would take a sixth of a training's time and find the same.
 """
 
 from __future__ import annotations
@@ -8,8 +9,16 @@ from __future__ import annotations
 import os
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported
-os.environ.setdefault("RLRUN_CHECK", "1")
 
+import pytest
 import torch
 
 torch.set_num_threads(1)
+
+CHECKED = ("algos", "nn", "test_contract.py", "test_masks.py", "test_matrix.py", "test_testing.py")
+
+
+@pytest.fixture(autouse=True)
+def _recorded_is_plain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.path.name in CHECKED or request.path.parent.name in CHECKED:
+        monkeypatch.setenv("RLRUN_CHECK", "1")

@@ -11,7 +11,7 @@ import importlib
 import importlib.util
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -53,6 +53,19 @@ def recipes(group: str) -> dict[str, Path]:
     """The YAML files to choose from in a group, by name."""
     files = [path for folder in reversed(conf_dirs()) for path in (folder / group).glob("*.yaml")]
     return {path.stem: path for path in sorted(files, key=lambda path: path.stem) if path.is_file()}
+
+
+def unread(folder: Path, choices: Mapping[str, str]) -> dict[Path, Path]:
+    """Of a folder's recipes those that are chosen by name, where another file of the same name goes first.
+
+    Both files, the one that is not read first. Copies that say the same do not count.
+    """
+    chosen = {folder / group / f"{name}.yaml": recipes(group).get(name) for group, name in choices.items()}
+    return {
+        path: first
+        for path, first in chosen.items()
+        if first and path.is_file() and path.read_bytes() != first.read_bytes()
+    }
 
 
 _NATIVE = {  # ids of Gymnasium's whose task is one of our own envs

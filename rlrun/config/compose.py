@@ -83,6 +83,8 @@ def composed(overrides: Sequence[str], config_dir: str | Path | None = None) -> 
             check_overrides(overrides)
             cfg = hydra_compose("config", list(overrides), return_hydra_config=True)
             HydraConfig.instance().set_config(cfg)
+            if config_dir is not None:
+                _refuse_unread(Path(config_dir), choices(cfg.hydra.runtime.choices))
             yield cfg
     finally:
         HydraConfig.instance().cfg = before
@@ -201,6 +203,11 @@ def resolve(cfg: DictConfig, choices: dict[str, str]) -> RunConfig:
     if hasattr(config.env, "prepare"):  # a plug-in's may be any dataclass
         config.env.prepare()
     return config
+
+
+def _refuse_unread(folder: Path, choices: Mapping[str, str]) -> None:
+    for path, first in catalog.unread(folder, choices).items():
+        raise ConfigError(f"{path} is not read: {first} goes first", "give yours a name of its own")
 
 
 def _place(out: Any) -> Any:

@@ -12,7 +12,9 @@ import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,6 +22,7 @@ import hydra._internal.hydra
 import yaml
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
+from hydra._internal.core_plugins.importlib_resources_config_source import ImportlibResourcesConfigSource
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.global_hydra import GlobalHydra
@@ -36,6 +39,25 @@ from rlrun.config.keys import ConfigError
 from rlrun.config.run import REGISTERED, MainKeys
 
 _MAX_BYTES, _MAX_ALIASES = 1 << 20, 16
+
+
+@lru_cache(maxsize=1024)
+def _read(
+    kind: type[ConfigSource], provider: str, folder: str, config_path: str, *stamp: int
+) -> ConfigResult:
+    """What a source reads; a third of the time of a composition, and the same files in each of a sweep's.
+
+    Whoever takes it must copy it. `stamp` is whatever else changes with the file.
+    """
+    return kind(provider, folder).load_config(config_path)
+
+
+class PackageSource(ImportlibResourcesConfigSource):
+    """Files within an installed package, such as Hydra's own: they are read once a process."""
+
+    def load_config(self, config_path: str) -> ConfigResult:
+        folder = f"{self.scheme()}://{self.path}"
+        return deepcopy(_read(ImportlibResourcesConfigSource, self.provider, folder, config_path))
 
 
 class SchemaSource(ConfigSource):
@@ -94,9 +116,13 @@ class YamlSource(FileConfigSource):
             raise ConfigLoadError(f"outside the config folders: {config_path}")
         path = Path(self.path, self._normalize_file_name(config_path))
         try:
+            stamp: tuple[int, ...] = ()
             if path.is_file():
                 self._check(path)
-            result = super().load_config(config_path)
+                stat = path.stat()
+                stamp = stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
+            folder = f"{self.scheme()}://{self.path}"
+            result = deepcopy(_read(FileConfigSource, self.provider, folder, config_path, *stamp))
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
@@ -233,7 +259,7 @@ def installed(config_dir: str | Path | None = None) -> Iterator[None]:
         setattr(hydra._internal.hydra, "ConfigLoaderImpl", Loader)  # noqa: B010
         plugins.register(SearchPath)
         plugins.register(SchemaSource)
-        sources.types["file"] = YamlSource
+        sources.types |= {"file": YamlSource, "pkg": PackageSource}
         OmegaConf.register_new_resolver("rlrun.unique", unique_name, use_cache=True, replace=True)
         os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us as exceptions
         yield

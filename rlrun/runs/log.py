@@ -14,10 +14,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import IO, Any, ClassVar
 
 import numpy as np
 
+from rlrun.config import catalog
 from rlrun.config.keys import legible
 from rlrun.files import append_to, writing
 from rlrun.runs.checkpoint import CheckpointError
@@ -95,8 +97,10 @@ class Progress(Listener):
         self._unit, self._newest, self._every = unit, newest, every_seconds
 
     def open(self, run: Followed) -> None:
-        """Say where the run is, and which preset it has; now, since a live line would wrap what is said."""
+        """Say where the run is, and which recipes it has; now, since a live line would wrap what is said."""
         say(f"run {run.folder.quoted}")
+        for path, first in catalog.unread(Path("conf"), run.config.choices).items():
+            say(f"{path} is not read: {first} goes first; give yours a name of its own")
         if preset := run.config.choices.get("tuned"):
             say(f"tuned={preset} applies: values for this algo and env; '~tuned' leaves them out")
         self._title, self._total = run.folder.path.parent.name, run.config.total_steps

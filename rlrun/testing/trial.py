@@ -92,21 +92,27 @@ def shrunk(config: RunConfig) -> list[str]:
     return out
 
 
-@cache
 def home(algo: str, *more: str) -> tuple[str, ...]:
     """Overrides that give a recipe a task that it can work on: its own, or the first that fits.
 
     `more` come on top. Raises ConfigError if there is none.
     """
+    return _at_home(algo, *more)[0]
+
+
+@cache
+def _at_home(algo: str, *more: str) -> tuple[tuple[str, ...], RunConfig]:
+    """The overrides, and the config that they compose."""
     refusals = []
     for env in HOMES:
         overrides = (f"algo={algo}", *([f"env={env}"] if env else []), *more)
         try:
-            Task.of(compose(overrides))
+            config = compose(overrides)
+            Task.of(config)
         except ConfigError as refusal:
             refusals.append(str(refusal))
         else:
-            return overrides
+            return overrides, config
     raise ConfigError(f"algo={algo} fits no task", *refusals)
 
 
@@ -130,8 +136,7 @@ def builder(algo: str) -> Any:
 
 @cache
 def _small(algo: str, *more: str) -> RunConfig:
-    own = home(algo, *more)
-    recipe = compose(own)
+    own, recipe = _at_home(algo, *more)
     return compose([*own, *shrunk(recipe), f"num_envs={min(recipe.num_envs, 2)}", "total_steps=4000"])
 
 

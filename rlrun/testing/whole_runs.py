@@ -86,8 +86,9 @@ def _steps(config: RunConfig, updates: int) -> int:
     if not entry_of(config.algo).build.rollout_steps:
         return updates
     trial = Trial.of(config)
-    trial.train(updates)
-    return int(trial.clock.step.max())
+    made = updates if trial.algo.whole_episodes else 1  # else every update has as many steps
+    trial.train(made)
+    return int(trial.clock.step.max()) * updates // made
 
 
 @ALGORITHMS.of(7)

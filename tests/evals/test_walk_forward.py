@@ -110,7 +110,8 @@ def test_what_follows_a_folds_validation_does_not_reach_what_it_tests(agent: str
         f"out={tmp_path}",
         "eval.scheme=sliding",
         "eval.train_size=140",
-        "eval.validation.every=500",
+        "eval.validation.every=300",
+        "total_steps=900",
     ]
     clean = config(agent, prices(tmp_path / "clean.csv"), *common)
     folds, first = laid_out(clean)

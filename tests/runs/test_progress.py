@@ -20,6 +20,7 @@ import pytest
 
 import rlrun
 from rlrun import cli
+from rlrun.config import catalog
 from rlrun.runs import log
 from rlrun.runs.folder import RunFolder
 from rlrun.runs.log import Progress, fitting, progress
@@ -175,3 +176,22 @@ def test_a_preset_that_applies_is_named_with_how_to_do_without(
     assert "tuned" not in err and RunFolder(json.loads(out)["run"]).config().algo.c != 9.0
     assert cli.main(["describe", "algo/ucb"]) == 0
     assert "tuned values apply with env=bandit; '~tuned' leaves them out" in capsys.readouterr().out
+
+
+def test_a_recipe_of_ones_own_that_is_not_read_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """rlrun's file of that name goes first: said of the working directory's, refused of --config-dir's."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf/algo").mkdir(parents=True)
+    own, ours = tmp_path / "conf/algo/ucb.yaml", catalog.recipes("algo")["ucb"]
+    own.write_text(ours.read_text() + "# Mine.\n")
+    assert cli.main(UCB) == 0
+    said = f"conf/algo/ucb.yaml is not read: {ours} goes first; give yours a name of its own"
+    assert said in " ".join(capsys.readouterr().err.split())
+    assert cli.main([*UCB, "--config-dir", "conf"]) == 2
+    out, err = capsys.readouterr()
+    assert "conf/algo/ucb.yaml is not read" in err and not out
+    own.write_text(ours.read_text())  # a copy of the whole folder says the same
+    assert cli.main([*UCB, "--config-dir", "conf"]) == 0
+    assert "is not read" not in capsys.readouterr().err

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from support import ALGORITHMS, Trial, episodes, final_state, session, small, train_until
+from support import Trial, episodes, final_state, session, small, train_until
 from test_resume import ended, fork, outcome
 
 from rlrun import cli, registry
@@ -344,16 +344,6 @@ def test_a_run_in_which_nothing_was_learned_says_so(algo: str, tmp_path: Path) -
     assert note in results_table(run.summary)
     status = json.loads((run.folder / "status.json").read_text())
     assert status["status"] == "finished" and note in status["reason"] and run.exit_code == 0
-
-
-@pytest.mark.parametrize("algo", ALGORITHMS)
-def test_a_run_that_learned_does_not(algo: str, tmp_path: Path) -> None:
-    """Nor does one that plans by known dynamics: there is nothing for it to learn."""
-    config = small(algo, total_steps=600)
-    if algo.startswith("dyna"):  # its own maze has no reward but at the end
-        config = replace(config, env=small("sarsa").env)
-    run = execute(config, folder=tmp_path / "run")
-    assert run.summary["notes"] == []
 
 
 @pytest.mark.parametrize(("stop", "learns"), [(10, True), (60, True), (10, False)])
