@@ -21,7 +21,7 @@ from rlrun.spaces import Box, Discrete
 
 SMALL = ("total_steps=100000", "num_envs=4", "algo.rollout_steps=16", "dtype=float64", "env.max_steps=11")
 MLP = ("algo=ppo", "model.hidden=[8]")
-LSTM = ("algo=lstm_ppo", "model.hidden_size=8", "env=cartpole_masked")
+LSTM = ("algo=lstm_ppo", "model.hidden_size=8", "env=cartpole_masked", "~tuned")
 
 
 def trial(*overrides: str, replicas: int = 2, env: Any = None) -> Trial:
