@@ -1,7 +1,7 @@
 """What every test relies on: one thread, so that timings and bits are those of a run.
 
-Recorded functions are held against the plain ones again and again where every algorithm is tried, and
-every memory; elsewhere it would take a sixth of a training's time and find the same.
+Recorded functions are held against the plain ones again and again where every algorithm is tried, with
+every memory, with numbers of its own in each replica, and in folds: it takes a sixth of a training's time.
 """
 
 from __future__ import annotations
@@ -15,10 +15,13 @@ import torch
 
 torch.set_num_threads(1)
 
-CHECKED = ("algos", "nn", "test_contract.py", "test_masks.py", "test_matrix.py", "test_testing.py")
+CHECKED = {
+    "algos", "evals", "nn", "test_contract.py", "test_masks.py", "test_matrix.py", "test_testing.py",
+    "test_variants.py",
+}  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
 def _recorded_is_plain(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    if request.path.name in CHECKED or request.path.parent.name in CHECKED:
+    if CHECKED & {request.path.name, request.path.parent.name}:
         monkeypatch.setenv("RLRUN_CHECK", "1")

@@ -56,16 +56,22 @@ def recipes(group: str) -> dict[str, Path]:
 
 
 def unread(folder: Path, choices: Mapping[str, str]) -> dict[Path, Path]:
-    """Of a folder's recipes those that are chosen by name, where another file of the same name goes first.
+    """Of a folder's recipes those that a run asks for, where another file of the same name goes first.
 
-    Both files, the one that is not read first. Copies that say the same do not count.
+    Both files, the one that is not read first; a recipe asks for those that it begins with, too. Copies
+    that say the same do not count.
     """
-    chosen = {folder / group / f"{name}.yaml": recipes(group).get(name) for group, name in choices.items()}
-    return {
-        path: first
-        for path, first in chosen.items()
-        if first and path.is_file() and path.read_bytes() != first.read_bytes()
-    }
+    found = {}
+    for group, chosen in choices.items():
+        if not (folder / group).is_dir():
+            continue
+        files = recipes(group)
+        for name in _lineage(group, chosen):
+            path, first = folder / group / f"{name}.yaml", files[name]
+            with suppress(OSError):  # there is none, or nobody may read it
+                if path.read_bytes() != first.read_bytes():
+                    found[path] = first
+    return found
 
 
 _NATIVE = {  # ids of Gymnasium's whose task is one of our own envs

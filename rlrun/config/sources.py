@@ -45,19 +45,25 @@ _MAX_BYTES, _MAX_ALIASES = 1 << 20, 16
 def _read(
     kind: type[ConfigSource], provider: str, folder: str, config_path: str, *stamp: int
 ) -> ConfigResult:
-    """What a source reads; a third of the time of a composition, and the same files in each of a sweep's.
-
-    Whoever takes it must copy it. `stamp` is whatever else changes with the file.
-    """
     return kind(provider, folder).load_config(config_path)
 
 
+def _copy(
+    source: ConfigSource, kind: type[ConfigSource], config_path: str, stamp: tuple[int, ...] = ()
+) -> ConfigResult:
+    """A copy of what a source of a kind of Hydra's reads, once a process; `stamp` changes with the file.
+
+    Reading is a fifth of a composition, and every job of a sweep asks for the same files.
+    """
+    folder = f"{source.scheme()}://{source.path}"
+    return deepcopy(_read(kind, source.provider, folder, config_path, *stamp))
+
+
 class PackageSource(ImportlibResourcesConfigSource):
-    """Files within an installed package, such as Hydra's own: they are read once a process."""
+    """Files within an installed package, such as Hydra's own, which nobody changes while we run."""
 
     def load_config(self, config_path: str) -> ConfigResult:
-        folder = f"{self.scheme()}://{self.path}"
-        return deepcopy(_read(ImportlibResourcesConfigSource, self.provider, folder, config_path))
+        return _copy(self, ImportlibResourcesConfigSource, config_path)
 
 
 class SchemaSource(ConfigSource):
@@ -121,8 +127,7 @@ class YamlSource(FileConfigSource):
                 self._check(path)
                 stat = path.stat()
                 stamp = stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size
-            folder = f"{self.scheme()}://{self.path}"
-            result = deepcopy(_read(FileConfigSource, self.provider, folder, config_path, *stamp))
+            result = _copy(self, FileConfigSource, config_path, stamp)
         except yaml.YAMLError as error:
             mark = getattr(error, "problem_mark", None)
             place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""

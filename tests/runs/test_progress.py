@@ -192,6 +192,9 @@ def test_a_recipe_of_ones_own_that_is_not_read_is_named(
     assert cli.main([*UCB, "--config-dir", "conf"]) == 2
     out, err = capsys.readouterr()
     assert "conf/algo/ucb.yaml is not read" in err and not out
+    (tmp_path / "conf/algo/dqn.yaml").write_text("# What double_dqn begins with.\n")
+    assert cli.main(["algo=double_dqn", "--config-dir", "conf"]) == 2
+    assert "conf/algo/dqn.yaml is not read" in capsys.readouterr().err
     own.write_text(ours.read_text())  # a copy of the whole folder says the same
     assert cli.main([*UCB, "--config-dir", "conf"]) == 0
     assert "is not read" not in capsys.readouterr().err

@@ -346,6 +346,13 @@ def test_a_run_in_which_nothing_was_learned_says_so(algo: str, tmp_path: Path) -
     assert status["status"] == "finished" and note in status["reason"] and run.exit_code == 0
 
 
+@pytest.mark.parametrize("algo", ["dyna_q", "dyna_q_plus"])
+def test_a_run_that_learned_does_not(algo: str, tmp_path: Path) -> None:
+    """On a task that rewards soon; every other algorithm's own does, see test_verbs."""
+    config = replace(small(algo, total_steps=600), env=small("sarsa").env)
+    assert execute(config, folder=tmp_path / "run").summary["notes"] == []
+
+
 @pytest.mark.parametrize(("stop", "learns"), [(10, True), (60, True), (10, False)])
 def test_what_was_learned_is_known_after_a_resume(stop: int, learns: bool, tmp_path: Path) -> None:
     """Whether the updates that learned came before the interruption or after."""
